@@ -1,0 +1,44 @@
+// What an NBD server offers under a name, and the table it asks. The gateway's volumes and the agent's files
+// implement these; the server and its sessions know nothing else of them.
+import type { Device } from '../../replication/device.js';
+
+export interface ExportFeatures {
+  readOnly: boolean;
+  flush: boolean;
+  fua: boolean;
+  trim: boolean;
+  zeroes: boolean;
+  fastZero: boolean;
+  cache: boolean;
+  multiConn: boolean;
+  rotational: boolean;
+}
+
+export interface Export {
+  readonly name: string;
+  readonly description: string;
+  /** Fixed for the life of a session that attached it. */
+  readonly sizeBytes: number;
+  readonly features: ExportFeatures;
+  /** Powers of two; minimum 1 means any alignment. */
+  readonly block: { minimum: number; preferred: number; maximumPayload: number };
+  readonly device: Device;
+}
+
+export interface Attachment {
+  readonly export: Export;
+  /** The session is over and every request of it is answered. */
+  detach(): void;
+}
+
+export interface ExportTable {
+  /** Names a client may see, sorted. */
+  names(): string[];
+  /** INFO: looks without attaching. Undefined: no such export. */
+  find(name: string): Export | undefined;
+  /**
+   * GO and EXPORT_NAME: resolves when the export can be used (an agent may have to wait for older requests to end).
+   * `lane` is the session's number, `client` its peer's name. Undefined: no such export.
+   */
+  attach(name: string, session: { lane: number; client: string }): Promise<Attachment | undefined>;
+}

@@ -1,0 +1,45 @@
+// What the lower layers need from the world, as interfaces: time, a log, durable records.
+// The composition root gives the real ones, the simulator its own; nothing below calls Date.now or a timer itself.
+
+export interface Timer {
+  cancel(): void;
+}
+
+export interface Clock {
+  /** Milliseconds, monotonic, fractional; the origin means nothing. */
+  nowMs(): number;
+  /** Milliseconds since 1970, for what people read (events, certificates). */
+  wallMs(): number;
+  after(delayMs: number, run: () => void): Timer;
+}
+
+/** Resolves after `delayMs`. */
+export function sleep(clock: Clock, delayMs: number): Promise<void> {
+  return new Promise((resolve) => {
+    clock.after(delayMs, resolve);
+  });
+}
+
+export interface Log {
+  debug(fields: object, message: string): void;
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export type RecordKey = string;
+export type RecordValue = unknown;
+
+export type Change = { put: RecordKey; value: RecordValue } | { remove: RecordKey };
+
+/**
+ * Durable records: a sorted map of short string keys (at most 512 bytes) to plain values (JSON-like, plus Uint8Array).
+ * `commit` is atomic and resolves only when the changes are on stable storage; it rejects when they are not, and then
+ * nobody knows which: the caller treats the outcome as unknown until it has read the records again after a restart.
+ */
+export interface Records {
+  get(key: RecordKey): RecordValue | undefined;
+  /** Every record whose key starts with `prefix`, by key. */
+  list(prefix: string): Iterable<[RecordKey, RecordValue]>;
+  commit(changes: Change[]): Promise<void>;
+}
