@@ -7,6 +7,8 @@ export interface WireHandlers {
   data(chunk: Buffer): void;
   /** What was written has left our buffers after `write` returned false. */
   drain(): void;
+  /** The other end sends no more but may still read. Without this handler such a wire is destroyed, since nothing more can come of it. */
+  end?(): void;
   /** The stream is gone, for whatever reason; called once, nothing follows. `error` is for the log. */
   close(error: Error | null): void;
 }
