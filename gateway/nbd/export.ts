@@ -27,6 +27,11 @@ export interface Export {
 
 export interface Attachment {
   readonly export: Export;
+  /**
+   * The client's end of the wire is closed (its end of stream, or the wire's close): it sends nothing more, but requests
+   * in flight may still take effect (rule 13). Called as soon as that is known, at most once, before `detach`.
+   */
+  ended?(): void;
   /** The session is over and every request of it is answered. */
   detach(): void;
 }
@@ -39,6 +44,7 @@ export interface ExportTable {
   /**
    * GO and EXPORT_NAME: resolves when the export can be used (an agent may have to wait for older requests to end).
    * `lane` is the session's number, `client` its peer's name. Undefined: no such export.
+   * Rejects with an Error whose message is the reason for the client when the export exists and cannot be used now.
    */
   attach(name: string, session: { lane: number; client: string }): Promise<Attachment | undefined>;
 }
