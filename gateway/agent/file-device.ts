@@ -9,6 +9,7 @@ import { FileFlusher, type FlushWaiter } from './file-flusher.js';
 import { FileZeroes, type ZeroFile } from './file-zeroes.js';
 import type { IoCounters } from './io-counters.js';
 import type { Libc } from './libc.js';
+import { ReadSlab } from './read-slab.js';
 import { protocolErrno } from './system-error.js';
 
 const OPERATIONS_MAX = 64;
@@ -29,6 +30,7 @@ export class FileDevice implements Device {
   #sizeBytes: number;
   #flusher: FileFlusher;
   #zeroes: FileZeroes;
+  #slab = new ReadSlab();
   #free: FileOperation[] = [];
   #queue: DeviceRequest[] = [];
   #queueHead = 0;
@@ -106,7 +108,8 @@ export class FileDevice implements Device {
   }
 
   #take(request: DeviceRequest): FileOperation {
-    const operation = this.#free.pop() ?? new FileOperation(this.#fd, this.#zeroes, this.options.libc, this.#transferred, this.#answer);
+    const operation =
+      this.#free.pop() ?? new FileOperation(this.#fd, this.#slab, this.#zeroes, this.options.libc, this.#transferred, this.#answer);
     operation.request = request;
     return operation;
   }
@@ -168,6 +171,7 @@ class FileOperation implements FlushWaiter {
 
   constructor(
     private readonly fd: number,
+    private readonly slab: ReadSlab,
     private readonly zeroes: FileZeroes,
     private readonly libc: Libc | null,
     private readonly transferred: Transferred,
@@ -177,7 +181,7 @@ class FileOperation implements FlushWaiter {
   start(): void {
     const request = this.request!;
     if (request.op === OP.READ) {
-      this.data = Buffer.allocUnsafeSlow(request.length);
+      this.data = this.slab.take(request.length);
       this.#read();
     } else if (request.op === OP.WRITE) {
       assert(request.data?.length === request.length, 'a write carries as many bytes as it says');
