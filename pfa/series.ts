@@ -1,0 +1,166 @@
+// The bounded history of one metric: the points where its value changed, with running totals of rise and of changes.
+// Guarantees window features in O(log points): exact while the window holds fewer than POINTS_MAX changes, and afterwards a rise that may
+// count a change slightly older than the window but never misses one. At most 64 points, 2 KiB. It must not read a clock.
+
+export interface SeriesState {
+  /** [atMs, value, rise since the first point, changes since the first point], oldest first. */
+  points: [number, number, number, number][];
+  firstAtMs: number;
+  latestAtMs: number;
+  lastChangeMs: number | null;
+  samples: number;
+}
+
+export const POINTS_MAX = 64;
+/** A sample this much older than the newest still counts, if a counter shows more in it. Older ones are left out. */
+export const LATE_MS_MAX = 5 * 60_000;
+const FIELDS = 4;
+const POINTS_AT_START = 2;
+
+export class Series {
+  #points = new Float64Array(POINTS_AT_START * FIELDS);
+  #count = 0;
+  #firstAtMs = 0;
+  #latestAtMs = 0;
+  #lastChangeMs: number | null = null;
+  #samples = 0;
+
+  constructor(
+    readonly kind: 'counter' | 'gauge' | 'flag',
+    readonly retentionMs: number,
+  ) {}
+
+  /** When the first and the newest sample were taken; how many were. 0 before the first. */
+  get firstAtMs(): number {
+    return this.#firstAtMs;
+  }
+  get latestAtMs(): number {
+    return this.#latestAtMs;
+  }
+  get samples(): number {
+    return this.#samples;
+  }
+  /** When the value last changed; null: never since the first sample. */
+  get lastChangeMs(): number | null {
+    return this.#lastChangeMs;
+  }
+  /** The newest value; NaN before the first sample. */
+  get value(): number {
+    return this.#count === 0 ? Number.NaN : this.#points[(this.#count - 1) * FIELDS + 1];
+  }
+
+  /** Takes a sample. False: it came too late to be placed and was left out. */
+  observe(atMs: number, value: number): boolean {
+    if (this.#count === 0) {
+      this.#append(atMs, value, 0, 0);
+      this.#firstAtMs = atMs;
+      this.#latestAtMs = atMs;
+      this.#samples = 1;
+      return true;
+    }
+    let takenAtMs = atMs;
+    if (atMs < this.#latestAtMs) {
+      const telling = this.kind === 'counter' && value > this.value && this.#latestAtMs - atMs <= LATE_MS_MAX;
+      if (!telling) return false;
+      takenAtMs = this.#latestAtMs;
+    }
+    this.#latestAtMs = takenAtMs;
+    this.#samples++;
+    const before = this.value;
+    if (value !== before) {
+      const last = (this.#count - 1) * FIELDS;
+      this.#append(takenAtMs, value, this.#points[last + 2] + Math.max(0, value - before), this.#points[last + 3] + 1);
+      this.#lastChangeMs = takenAtMs;
+    }
+    return true;
+  }
+
+  /** The value in force at a time: the newest not after it; NaN before the first point kept. */
+  valueAt(atMs: number): number {
+    const index = this.#indexAt(atMs);
+    return index < 0 ? Number.NaN : this.#points[index * FIELDS + 1];
+  }
+
+  /** Sum of all increases after `fromMs`; a fall (reset, rewritten sectors) subtracts nothing. */
+  riseSince(fromMs: number): number {
+    return this.#since(fromMs, 2);
+  }
+
+  /** Number of changes after `fromMs`. */
+  changesSince(fromMs: number): number {
+    return this.#since(fromMs, 3);
+  }
+
+  toState(): SeriesState {
+    const points: SeriesState['points'] = [];
+    for (let i = 0; i < this.#count; i++) {
+      const at = i * FIELDS;
+      points.push([this.#points[at], this.#points[at + 1], this.#points[at + 2], this.#points[at + 3]]);
+    }
+    return { points, firstAtMs: this.#firstAtMs, latestAtMs: this.#latestAtMs, lastChangeMs: this.#lastChangeMs, samples: this.#samples };
+  }
+
+  /** The inverse of toState; the state was checked by whoever read it from outside. */
+  static fromState(kind: Series['kind'], retentionMs: number, state: SeriesState): Series {
+    const series = new Series(kind, retentionMs);
+    for (const [atMs, value, rise, changes] of state.points.slice(-POINTS_MAX)) series.#append(atMs, value, rise, changes);
+    series.#firstAtMs = state.firstAtMs;
+    series.#latestAtMs = state.latestAtMs;
+    series.#lastChangeMs = state.lastChangeMs;
+    series.#samples = state.samples;
+    return series;
+  }
+
+  #since(fromMs: number, field: number): number {
+    if (this.#count === 0) return 0;
+    const from = Math.max(0, this.#indexAt(fromMs));
+    return this.#points[(this.#count - 1) * FIELDS + field] - this.#points[from * FIELDS + field];
+  }
+
+  /** Index of the newest point not after a time; -1 when all are after it. */
+  #indexAt(atMs: number): number {
+    let low = 0;
+    let high = this.#count;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.#points[middle * FIELDS] <= atMs) low = middle + 1;
+      else high = middle;
+    }
+    return low - 1;
+  }
+
+  #append(atMs: number, value: number, rise: number, changes: number): void {
+    if (this.#count > 0) this.#expire(atMs - this.retentionMs);
+    if (this.#count === POINTS_MAX) this.#thin();
+    if ((this.#count + 1) * FIELDS > this.#points.length) {
+      const grown = new Float64Array(Math.min(POINTS_MAX, (this.#points.length / FIELDS) * 2) * FIELDS);
+      grown.set(this.#points);
+      this.#points = grown;
+    }
+    const at = this.#count * FIELDS;
+    this.#points[at] = atMs;
+    this.#points[at + 1] = value;
+    this.#points[at + 2] = rise;
+    this.#points[at + 3] = changes;
+    this.#count++;
+  }
+
+  /** Drops what is older than the retention, but keeps the one point whose value was in force at its start. */
+  #expire(beforeMs: number): void {
+    const first = this.#indexAt(beforeMs);
+    if (first <= 0) return;
+    this.#points.copyWithin(0, first * FIELDS, this.#count * FIELDS);
+    this.#count -= first;
+  }
+
+  /** Every second point of the older half goes; the totals of the ones that stay are untouched. */
+  #thin(): void {
+    let kept = 1;
+    for (let i = 1; i < this.#count; i++) {
+      if (i < POINTS_MAX / 2 && i % 2 === 1) continue;
+      this.#points.copyWithin(kept * FIELDS, i * FIELDS, (i + 1) * FIELDS);
+      kept++;
+    }
+    this.#count = kept;
+  }
+}
