@@ -1,0 +1,150 @@
+// Ends guards (rule 13): when no old request can land in a range any more, its newest bytes are written again and
+// flushed, and only then reads come from the node again. Writes that touch such a range wait for that.
+import { OP } from '../../replication/device.js';
+import type { Clock, Timer } from '../../replication/world.js';
+import type { Guards } from './guards.js';
+import type { Job } from './job.js';
+
+const RETRY_MS = 1000;
+
+export interface SettlerHost {
+  readonly ready: boolean;
+  takeJob(): Job;
+  sendPart(job: Job): void;
+  writesInFlight(offset: number, end: number): boolean;
+}
+
+interface Settling {
+  ranges: { offset: number; end: number }[];
+  cutoffMs: number;
+  started: boolean;
+}
+
+export class GuardSettler {
+  readonly #guards: Guards;
+  readonly #clock: Clock;
+  readonly #host: SettlerHost;
+  readonly #release: (job: Job) => void;
+  #timer: Timer | null = null;
+  #settling: Settling | null = null;
+  #parked: Job[] = [];
+
+  /** `release` takes the writes that waited. */
+  constructor(guards: Guards, clock: Clock, host: SettlerHost, release: (job: Job) => void) {
+    this.#guards = guards;
+    this.#clock = clock;
+    this.#host = host;
+    this.#release = release;
+  }
+
+  /** Guards were added, the node is back or a write was answered: see what can be done now. */
+  poke(): void {
+    if (this.#guards.empty || !this.#host.ready) return;
+    if (this.#settling !== null) {
+      this.#begin();
+      return;
+    }
+    const nextMs = this.#guards.nextExpiryMs();
+    if (nextMs === Number.POSITIVE_INFINITY) return;
+    const nowMs = this.#clock.nowMs();
+    if (nextMs > nowMs) {
+      if (this.#timer === null) this.#wakeAfter(nextMs - nowMs);
+      return;
+    }
+    this.#settling = { ranges: this.#guards.expired(nowMs).ranges, cutoffMs: nowMs, started: false };
+    this.#begin();
+  }
+
+  /** True: the write waits here until the range is settled. */
+  blocks(job: Job): boolean {
+    if (this.#settling === null) return false;
+    for (const range of this.#settling.ranges) {
+      if (job.offset < range.end && job.offset + job.length > range.offset) {
+        this.#parked.push(job);
+        return true;
+      }
+    }
+    return false;
+  }
+
+  parked(): readonly Job[] {
+    return this.#parked;
+  }
+
+  stop(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#settling = null;
+    this.#parked = [];
+  }
+
+  /** Once no earlier write is on its way into the ranges: writes their newest bytes, then flushes. */
+  #begin(): void {
+    const settling = this.#settling!;
+    if (settling.started) return;
+    for (const range of settling.ranges) if (this.#host.writesInFlight(range.offset, range.end)) return;
+    settling.started = true;
+    let left = 1;
+    let failed = 0;
+    const settled = (errno: number): void => {
+      left -= 1;
+      if (errno !== 0) failed = errno;
+      if (left === 0) this.#written(settling, failed);
+    };
+    for (const segment of this.#guards.expired(settling.cutoffMs).segments) {
+      left += 1;
+      const job = this.#host.takeJob();
+      job.op = segment.data === null ? OP.ZEROES : OP.WRITE;
+      job.offset = segment.offset;
+      job.length = segment.end - segment.offset;
+      job.data = segment.data;
+      job.settled = settled;
+      this.#host.sendPart(job);
+    }
+    settled(0);
+  }
+
+  #written(settling: Settling, errno: number): void {
+    if (this.#settling !== settling) return;
+    if (errno !== 0) {
+      this.#again();
+      return;
+    }
+    const flush = this.#host.takeJob();
+    flush.op = OP.FLUSH;
+    flush.offset = 0;
+    flush.length = 0;
+    flush.settled = (flushErrno) => {
+      if (this.#settling !== settling) return;
+      if (flushErrno !== 0) this.#again();
+      else this.#finish(settling);
+    };
+    this.#host.sendPart(flush);
+  }
+
+  #finish(settling: Settling): void {
+    this.#guards.settle(settling.cutoffMs);
+    this.#settling = null;
+    const parked = this.#parked;
+    this.#parked = [];
+    for (const job of parked) this.#release(job);
+    this.poke();
+  }
+
+  /** The node refused: the guards stay (reads are right), and it is tried again later; writes need not wait for that. */
+  #again(): void {
+    this.#settling = null;
+    const parked = this.#parked;
+    this.#parked = [];
+    for (const job of parked) this.#release(job);
+    this.#wakeAfter(RETRY_MS);
+  }
+
+  #wakeAfter(delayMs: number): void {
+    this.#timer?.cancel();
+    this.#timer = this.#clock.after(delayMs, () => {
+      this.#timer = null;
+      this.poke();
+    });
+  }
+}

@@ -1,0 +1,135 @@
+// Ranges in doubt on a plain node (rule 13): a write whose connection was lost may still land there. Until that can no
+// longer happen, the newest bytes of such a range are kept here; reads are answered from them, and at the end they are
+// written again. Pure: the upstream says what happened and when.
+import assert from 'node:assert';
+
+interface Range {
+  offset: number;
+  end: number;
+  expiresMs: number;
+}
+
+/** Newest acknowledged bytes of part of a guarded range; null data: zeroes. */
+export interface GuardSegment {
+  offset: number;
+  end: number;
+  data: Buffer | null;
+}
+
+export class Guards {
+  #ranges: Range[] = [];
+  /** Sorted by offset, never overlapping, all inside some range. */
+  #segments: GuardSegment[] = [];
+
+  get empty(): boolean {
+    return this.#ranges.length === 0;
+  }
+
+  ranges(): readonly { offset: number; end: number; expiresMs: number }[] {
+    return this.#ranges;
+  }
+
+  /** A write of this range may still land until `expiresMs`. Infinity: its connection is still open. */
+  protect(offset: number, length: number, expiresMs: number): void {
+    this.#ranges.push({ offset, end: offset + length, expiresMs });
+  }
+
+  overlaps(offset: number, length: number): boolean {
+    const end = offset + length;
+    for (const range of this.#ranges) if (range.offset < end && range.end > offset) return true;
+    return false;
+  }
+
+  /** A write was acknowledged: keep the parts of it that lie in guarded ranges. */
+  wrote(offset: number, length: number, data: Buffer | null): void {
+    const end = offset + length;
+    for (const range of this.#ranges) {
+      const from = Math.max(offset, range.offset);
+      const to = Math.min(end, range.end);
+      if (from < to)
+        this.#replace({ offset: from, end: to, data: data === null ? null : Buffer.from(data.subarray(from - offset, to - offset)) });
+    }
+  }
+
+  /** Puts the newest bytes over what a read of `bytes.length` at `offset` brought. */
+  patch(offset: number, bytes: Buffer): void {
+    const end = offset + bytes.length;
+    for (const segment of this.#segments) {
+      const from = Math.max(offset, segment.offset);
+      const to = Math.min(end, segment.end);
+      if (from >= to) continue;
+      if (segment.data === null) bytes.fill(0, from - offset, to - offset);
+      else segment.data.copy(bytes, from - offset, from - segment.offset, to - segment.offset);
+    }
+  }
+
+  /** The earliest moment at which a range can be settled; Infinity when none can be yet. */
+  nextExpiryMs(): number {
+    let next = Number.POSITIVE_INFINITY;
+    for (const range of this.#ranges) next = Math.min(next, range.expiresMs);
+    return next;
+  }
+
+  /** Ranges that can no longer be hit by an old request, and the newest bytes to write again there (disjoint pieces). */
+  expired(nowMs: number): { ranges: { offset: number; end: number }[]; segments: GuardSegment[] } {
+    const ranges = unionOf(this.#ranges.filter((range) => range.expiresMs <= nowMs));
+    return { ranges, segments: cutAll(this.#segments, ranges) };
+  }
+
+  /** The expired ranges were written again and flushed: they need no guard any more, unless another covers them. */
+  settle(nowMs: number): void {
+    this.#ranges = this.#ranges.filter((range) => range.expiresMs > nowMs);
+    this.#segments = cutAll(this.#segments, unionOf(this.#ranges));
+  }
+
+  clear(): void {
+    this.#ranges = [];
+    this.#segments = [];
+  }
+
+  #replace(fresh: GuardSegment): void {
+    const result: GuardSegment[] = [];
+    for (const segment of this.#segments) {
+      if (segment.end <= fresh.offset || segment.offset >= fresh.end) {
+        result.push(segment);
+        continue;
+      }
+      if (segment.offset < fresh.offset) result.push(cut(segment, segment.offset, fresh.offset));
+      if (segment.end > fresh.end) result.push(cut(segment, fresh.end, segment.end));
+    }
+    result.push(fresh);
+    result.sort((one, other) => one.offset - other.offset);
+    this.#segments = result;
+  }
+}
+
+/** The ranges as sorted, disjoint pieces. */
+function unionOf(ranges: readonly { offset: number; end: number }[]): { offset: number; end: number }[] {
+  const sorted = [...ranges].sort((one, other) => one.offset - other.offset);
+  const pieces: { offset: number; end: number }[] = [];
+  for (const range of sorted) {
+    const last = pieces[pieces.length - 1];
+    if (last !== undefined && range.offset <= last.end) last.end = Math.max(last.end, range.end);
+    else pieces.push({ offset: range.offset, end: range.end });
+  }
+  return pieces;
+}
+
+/** The parts of the segments that lie in the pieces. */
+function cutAll(segments: readonly GuardSegment[], pieces: readonly { offset: number; end: number }[]): GuardSegment[] {
+  const parts: GuardSegment[] = [];
+  for (const segment of segments) {
+    for (const piece of pieces) {
+      const from = Math.max(segment.offset, piece.offset);
+      const to = Math.min(segment.end, piece.end);
+      if (from < to) parts.push(cut(segment, from, to));
+    }
+  }
+  return parts;
+}
+
+function cut(segment: GuardSegment, offset: number, end: number): GuardSegment {
+  assert(offset >= segment.offset && end <= segment.end && offset < end);
+  if (offset === segment.offset && end === segment.end) return segment;
+  return { offset, end, data: segment.data === null ? null : segment.data.subarray(offset - segment.offset, end - segment.offset) };
+}

@@ -1,0 +1,237 @@
+// One NBD connection to a storage node: dials, shakes hands, sends requests many to a system call and matches the answers.
+// Knows nothing of resending or of other connections: when it ends it hands back every job that was not answered.
+import assert from 'node:assert';
+import { OP } from '../../replication/device.js';
+import type { Clock, Timer } from '../../replication/world.js';
+import { ClientHandshake, type Negotiated } from '../nbd/client-handshake.js';
+import { encodeRequest } from '../nbd/codec.js';
+import { COMMAND, COMMAND_FLAG, SIZE } from '../nbd/constants.js';
+import type { Dialer, Wire, WireAddress } from '../wire.js';
+import type { Job } from './job.js';
+import { LinkSlot, ReplyReader, type ReplySink } from './reply-reader.js';
+
+/** Payloads up to this are copied next to their header, so that many requests leave as one piece; larger ones go by reference. */
+const COPY_BYTES_MAX = 16 * 1024;
+/** Never reused, only replaced: the bytes must stand still until the socket has taken them, and then nobody refers to them. */
+const SLAB_BYTES = 128 * 1024;
+
+const WIRE_COMMAND = [COMMAND.READ, COMMAND.WRITE, COMMAND.FLUSH, COMMAND.WRITE_ZEROES, COMMAND.BLOCK_STATUS] as const;
+
+export interface LinkEvents {
+  ready(link: Link, negotiated: Negotiated): void;
+  answered(link: Link, job: Job, errno: number): void;
+  /** The connection is over; `unanswered` are the jobs whose outcome nobody knows. Called once. */
+  closed(link: Link, unanswered: Job[], reason: string): void;
+}
+
+export interface LinkOptions {
+  dialer: Dialer;
+  clock: Clock;
+  address: WireAddress;
+  exportName: string;
+  handshakeMs: number;
+}
+
+export class Link implements ReplySink<Job> {
+  readonly #events: LinkEvents;
+  readonly #wire: Wire;
+  readonly #slots: LinkSlot<Job>[] = [];
+  readonly #free: LinkSlot<Job>[] = [];
+  #handshake: ClientHandshake | null;
+  #handshakeTimer: Timer | null;
+  #reader: ReplyReader<Job> | null = null;
+  #reason: string | null = null;
+  #closed = false;
+  #slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+  #slabStart = 0;
+  #slabEnd = 0;
+  #pending: Buffer[] = [];
+  #flushScheduled = false;
+  readonly #flushSoon = (): void => this.#flush();
+  inFlight = 0;
+  /** Number of the last write answered here, as the unflushed list counts; -1: none. Kept by the upstream. */
+  lastWrite = -1;
+
+  constructor(options: LinkOptions, events: LinkEvents) {
+    this.#events = events;
+    this.#handshake = new ClientHandshake({ exportName: options.exportName });
+    this.#handshakeTimer = options.clock.after(options.handshakeMs, () => {
+      this.close(`no answer to the handshake within ${options.handshakeMs} ms`);
+    });
+    this.#wire = options.dialer.dial(options.address, {
+      data: (chunk) => this.#data(chunk),
+      drain: () => {},
+      close: (error) => this.#ended(error),
+    });
+  }
+
+  /** The handshake is over and the connection stands. */
+  get open(): boolean {
+    return this.#reader !== null && !this.#closed && this.#reason === null;
+  }
+
+  send(job: Job): void {
+    assert(this.open);
+    const slot = this.#free.pop() ?? this.#newSlot();
+    slot.job = job;
+    slot.op = job.op;
+    slot.offset = job.offset;
+    slot.length = job.length;
+    this.inFlight += 1;
+    const copied = job.op === OP.WRITE && job.length <= COPY_BYTES_MAX;
+    const bytes = SIZE.REQUEST + (copied ? job.length : 0);
+    if (this.#slabEnd + bytes > SLAB_BYTES) this.#newSlab();
+    const at = this.#slabEnd;
+    encodeRequest(this.#slab, at, flagsOf(job), WIRE_COMMAND[job.op], slot.generation, slot.index, job.offset, job.length);
+    if (copied) job.data!.copy(this.#slab, at + SIZE.REQUEST, 0, job.length);
+    this.#slabEnd = at + bytes;
+    if (job.op === OP.WRITE && !copied) {
+      this.#seal();
+      this.#pending.push(job.data!);
+    }
+    if (!this.#flushScheduled) {
+      this.#flushScheduled = true;
+      queueMicrotask(this.#flushSoon);
+    }
+  }
+
+  /** Jobs sent and not answered, oldest answer first in no particular order. */
+  unanswered(): Job[] {
+    const jobs: Job[] = [];
+    for (const slot of this.#slots) if (slot.job !== null) jobs.push(slot.job);
+    return jobs;
+  }
+
+  /** Ends the connection at once, for `reason`; `closed` follows. */
+  close(reason: string): void {
+    if (this.#closed || this.#reason !== null) return;
+    this.#reason = reason;
+    this.#wire.destroy();
+  }
+
+  /** Says good-bye and ends, when nothing is in flight any more. */
+  disconnect(): void {
+    if (!this.open) {
+      this.close('not needed any more');
+      return;
+    }
+    assert(this.inFlight === 0);
+    this.#flush();
+    const farewell = Buffer.alloc(SIZE.REQUEST);
+    encodeRequest(farewell, 0, 0, COMMAND.DISC, 0, 0, 0, 0);
+    this.#reason = 'disconnected';
+    this.#wire.write(farewell);
+    this.#wire.end();
+  }
+
+  find(cookieHigh: number, cookieLow: number): LinkSlot<Job> | null {
+    if (cookieLow >= this.#slots.length) return null;
+    const slot = this.#slots[cookieLow];
+    return slot.job !== null && slot.generation === cookieHigh ? slot : null;
+  }
+
+  answered(slot: LinkSlot<Job>): void {
+    const job = slot.job!;
+    const errno = slot.errno;
+    if (errno === 0) {
+      if (job.op === OP.READ) job.data = slot.data;
+      else if (job.op === OP.STATUS) job.extents = slot.extents;
+    }
+    this.#release(slot);
+    this.#events.answered(this, job, errno);
+  }
+
+  #newSlot(): LinkSlot<Job> {
+    const slot = new LinkSlot<Job>(this.#slots.length);
+    this.#slots.push(slot);
+    return slot;
+  }
+
+  #release(slot: LinkSlot<Job>): void {
+    slot.job = null;
+    slot.generation = (slot.generation + 1) >>> 0;
+    slot.data = null;
+    slot.covered = 0;
+    slot.pieces = null;
+    slot.extents = null;
+    slot.errno = 0;
+    this.inFlight -= 1;
+    this.#free.push(slot);
+  }
+
+  #data(chunk: Buffer): void {
+    if (this.#reason !== null) return;
+    if (this.#reader !== null) {
+      this.#feed(chunk);
+      return;
+    }
+    const step = this.#handshake!.receive(chunk);
+    for (const bytes of step.send) this.#wire.write(bytes);
+    if (step.outcome === null) return;
+    this.#handshakeTimer?.cancel();
+    this.#handshakeTimer = null;
+    this.#handshake = null;
+    if (!step.outcome.ok) {
+      this.close(step.outcome.message);
+      return;
+    }
+    const negotiated = step.outcome.value;
+    this.#reader = new ReplyReader<Job>(this, negotiated);
+    if (negotiated.leftover.length > 0) {
+      this.close('the node sent bytes nobody asked for after the handshake');
+      return;
+    }
+    this.#events.ready(this, negotiated);
+  }
+
+  #feed(chunk: Buffer): void {
+    const wrong = this.#reader!.feed(chunk);
+    if (wrong !== null) this.close(`protocol error: ${wrong}`);
+  }
+
+  #ended(error: Error | null): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#handshakeTimer?.cancel();
+    const reason = this.#reason ?? (error === null ? 'the node closed the connection' : error.message);
+    this.#reason = reason;
+    const unanswered = this.unanswered();
+    this.#events.closed(this, unanswered, reason);
+  }
+
+  #newSlab(): void {
+    this.#seal();
+    this.#slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
+    this.#slabStart = 0;
+    this.#slabEnd = 0;
+  }
+
+  #seal(): void {
+    if (this.#slabEnd === this.#slabStart) return;
+    this.#pending.push(this.#slab.subarray(this.#slabStart, this.#slabEnd));
+    this.#slabStart = this.#slabEnd;
+  }
+
+  #flush(): void {
+    this.#flushScheduled = false;
+    if (this.#reason !== null) return;
+    this.#seal();
+    if (this.#pending.length === 1) this.#wire.write(this.#pending[0]);
+    else if (this.#pending.length > 1) {
+      this.#wire.cork();
+      for (const bytes of this.#pending) this.#wire.write(bytes);
+      this.#wire.uncork();
+    }
+    this.#pending.length = 0;
+  }
+}
+
+function flagsOf(job: Job): number {
+  let flags = 0;
+  if (job.fua) flags |= COMMAND_FLAG.FUA;
+  if (job.op === OP.ZEROES) {
+    if (!job.punch) flags |= COMMAND_FLAG.NO_HOLE;
+    if (job.fast) flags |= COMMAND_FLAG.FAST_ZERO;
+  } else if (job.op === OP.STATUS && job.one) flags |= COMMAND_FLAG.REQ_ONE;
+  return flags;
+}

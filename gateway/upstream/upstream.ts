@@ -1,0 +1,587 @@
+// Our connection to a target, as a device that can be relied on: requests given to it are answered once, whatever the
+// connection does meanwhile. It reconnects and sends again what was not answered (rules 4, 13), replays what a restarted
+// node may have forgotten (rule 9), flushes on every connection that took writes (rule 8), keeps the newest bytes of
+// ranges in doubt (rule 13) and does for a node what it cannot do itself (rule 6). It never invents an error: while the
+// node is away, requests wait; how long they may is the volume's business, which can take them back (`abandon`).
+// Overlapping writes must not be given to it at once: its user serialises them (rule 4).
+import assert from 'node:assert';
+import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
+import type { Clock, Log, Timer } from '../../replication/world.js';
+import type { TargetRef } from '../control.js';
+import type { Negotiated } from '../nbd/client-handshake.js';
+import type { Dialer, WireAddress } from '../wire.js';
+import { type Features, featuresOf, findMismatch, type Requirements } from './features.js';
+import { Guards } from './guards.js';
+import { GuardSettler } from './guard-settler.js';
+import { IoCounters } from './io-counters.js';
+import { Job } from './job.js';
+import { Link } from './link.js';
+import { Replay } from './replay.js';
+import { splitJob } from './splitter.js';
+import { Unflushed } from './unflushed.js';
+
+const RETRY_MS = [10, 20, 50, 100, 200, 500, 1000] as const;
+/** A mismatch may be mended by an operator; looking again costs little. */
+const BLOCKED_RETRY_MS = 5000;
+const HANDSHAKE_MS = 10_000;
+const FLUSH_RETRY_MS = 1000;
+/** Settled instead of an error number when a flush's connection was lost: it must be sent again as a whole. */
+const LOST = -1;
+
+export interface UpstreamOptions {
+  target: TargetRef;
+  address: WireAddress;
+  exportName: string;
+  /** Connections at most; more than one only where the node says that a flush covers them all. */
+  connections: number;
+  /** How long a request of a lost connection may still land in the node; 0: the node fences them itself (an agent). */
+  zombieMs: number;
+  unflushedBytesMax: number;
+  needs: Requirements;
+  dialer: Dialer;
+  clock: Clock;
+  log: Log;
+}
+
+export interface UpstreamEvents {
+  /** It answers: for the first time, or again. */
+  connected(features: Features): void;
+  /** It does not answer; requests wait and it is tried again. Called once per loss. */
+  lost(reason: string): void;
+  /** It answers but cannot be a copy of this volume; requests wait. */
+  blocked(reason: string): void;
+}
+
+/** connecting: nothing stands. replaying: the node is back and gets what it may have forgotten. abandoned: given up by `abandon`. */
+export type UpstreamState = 'connecting' | 'replaying' | 'ready' | 'blocked' | 'abandoned' | 'closed';
+
+/** What is taken back from an upstream that is given up. */
+export interface Abandoned {
+  /** Not answered, in the order in which they were given. */
+  requests: DeviceRequest[];
+  /** Ranges where the target may differ from what was acknowledged: in flight, guarded, or not flushed. */
+  doubtful: { offset: number; length: number }[];
+}
+
+export class Upstream implements Device {
+  readonly target: TargetRef;
+  readonly counters = new IoCounters();
+  readonly #options: UpstreamOptions;
+  readonly #events: UpstreamEvents;
+  readonly #clock: Clock;
+  readonly #guards = new Guards();
+  readonly #settler: GuardSettler;
+  readonly #unflushed = new Unflushed();
+  readonly #pool: Job[] = [];
+  #state: UpstreamState = 'connecting';
+  #reason: string | null = 'not connected yet';
+  #features: Features | null = null;
+  /** Connections that stand. */
+  #links: Link[] = [];
+  /** Connections that have not shaken hands yet. */
+  readonly #others = new Set<Link>();
+  /** Connections that stood and are being torn down: what they carried is handed back when they have closed. */
+  readonly #torn = new Set<Link>();
+  #incarnation = 0;
+  #attempts = 0;
+  #timer: Timer | null = null;
+  #sequence = 0;
+  /** Given while nothing stood; sent in this order once it does. */
+  #waiting: Job[] = [];
+  /** Lost with their connection; sent again by `sequence`. */
+  #resend: Job[] = [];
+  #replay: Replay | null = null;
+  /** A replay failed: a flush must not promise what may be lost. */
+  #replayErrno = 0;
+  /** Writes that wait for memory: the unflushed list is full. */
+  #parked: Job[] = [];
+  #backgroundFlush = false;
+  #orphansUntilMs = 0;
+  #settled: (() => void) | null = null;
+
+  constructor(options: UpstreamOptions, events: UpstreamEvents) {
+    this.#options = options;
+    this.#events = events;
+    this.#clock = options.clock;
+    this.target = options.target;
+    this.#settler = new GuardSettler(this.#guards, options.clock, this, (job) => this.sendPart(job));
+  }
+
+  get sizeBytes(): number {
+    return this.#options.needs.sizeBytes;
+  }
+
+  get state(): UpstreamState {
+    return this.#state;
+  }
+
+  get ready(): boolean {
+    return this.#state === 'ready';
+  }
+
+  /** Why it is not ready; null when it is. */
+  get reason(): string | null {
+    return this.#reason;
+  }
+
+  /** What the node said it can, at the latest handshake; null before the first. */
+  get features(): Features | null {
+    return this.#features;
+  }
+
+  get connections(): number {
+    return this.#links.length;
+  }
+
+  get unflushedBytes(): number {
+    return this.#unflushed.bytes;
+  }
+
+  /** Ranges whose newest bytes are kept because an old request may still land. */
+  get guardedRanges(): number {
+    return this.#guards.ranges().length;
+  }
+
+  start(): void {
+    assert(this.#links.length === 0 && this.#others.size === 0);
+    this.#dial();
+  }
+
+  submit(request: DeviceRequest): void {
+    assert(!this.#over, 'a request for an upstream that was given up');
+    const job = this.takeJob();
+    job.load(request);
+    this.#accept(job);
+  }
+
+  /** Milliseconds since the oldest unanswered request was given; 0 when there is none. Hung is not dead, but old. */
+  oldestMs(): number {
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const job of this.#unanswered()) oldest = Math.min(oldest, job.submittedMs);
+    return oldest === Number.POSITIVE_INFINITY ? 0 : this.#clock.nowMs() - oldest;
+  }
+
+  /**
+   * Gives up: hands back every unanswered request. Connections that still stand are kept until what they carry is
+   * answered (rule 13); `settled` is called once no old request can land in the target any more.
+   */
+  abandon(settled: () => void): Abandoned {
+    assert(!this.#over);
+    const doubtful: { offset: number; length: number }[] = [];
+    const owners = new Set<Job>();
+    for (const job of this.#unanswered()) {
+      if (job.writes) doubtful.push({ offset: job.offset, length: job.length });
+      let owner = job;
+      while (owner.whole !== null) owner = owner.whole;
+      if (owner.request !== null) owners.add(owner);
+    }
+    for (const range of this.#guards.ranges()) {
+      doubtful.push({ offset: range.offset, length: range.end - range.offset });
+      this.#orphansUntilMs = Math.max(this.#orphansUntilMs, range.expiresMs);
+    }
+    for (let sequence = this.#unflushed.first; sequence < this.#unflushed.next; sequence += 1) {
+      const { offset, length } = this.#unflushed.get(sequence);
+      doubtful.push({ offset, length });
+    }
+    const requests = [...owners].sort((one, other) => one.sequence - other.sequence).map((job) => job.request!);
+    this.#enter('abandoned', 'given up');
+    this.#settled = settled;
+    this.#dropQueues();
+    for (const link of this.#others) link.close('given up');
+    this.#settleOrphans();
+    return { requests, doubtful };
+  }
+
+  /** Ends the connections; requests that are not answered are dropped without an answer. */
+  close(): void {
+    if (this.#state === 'closed') return;
+    this.#enter('closed', 'closed');
+    this.#settled = null;
+    this.#dropQueues();
+    for (const link of this.#others) link.close('closed');
+    for (const link of this.#links) {
+      if (link.inFlight === 0) link.disconnect();
+      else link.close('closed');
+    }
+  }
+
+  takeJob(): Job {
+    return this.#pool.pop() ?? new Job();
+  }
+
+  /** Takes the upstream's own requests, and parts of admitted ones: they never wait for memory. */
+  sendPart(job: Job): void {
+    this.#number(job);
+    if (this.#state === 'ready' || (this.#state === 'replaying' && job.replay)) this.transmit(job);
+    else if (!this.#over) this.#resend.push(job);
+  }
+
+  /** Are writes on their way that touch the range? */
+  writesInFlight(offset: number, end: number): boolean {
+    for (const link of this.#links) {
+      for (const job of link.unanswered()) if (job.writes && job.offset < end && job.offset + job.length > offset) return true;
+    }
+    return false;
+  }
+
+  /** Sends a job now; only while a connection stands. */
+  transmit(job: Job): void {
+    const features = this.#features!;
+    if (job.op === OP.FLUSH) {
+      this.#transmitFlush(job);
+      return;
+    }
+    if (job.op === OP.STATUS && !features.status) {
+      job.extents = [{ lengthBytes: job.length, hole: false, zero: false }];
+      this.#finish(job, ERRNO.OK);
+      return;
+    }
+    if (job.op === OP.ZEROES && job.fast && !features.fastZero) {
+      this.#finish(job, ERRNO.ENOTSUP);
+      return;
+    }
+    const carries = job.op === OP.READ || job.op === OP.WRITE;
+    if ((job.op === OP.ZEROES && !features.zeroes) || (carries && job.length > features.payloadBytesMax)) {
+      splitJob(job, features.payloadBytesMax, this, (whole, errno) => this.#finish(whole, errno));
+      return;
+    }
+    if (job.fua && !features.fua) {
+      job.fua = false;
+      job.flushAfter = features.flush;
+    }
+    job.sentMs = this.#clock.nowMs();
+    this.#links[job.lane % this.#links.length].send(job);
+  }
+
+  get #over(): boolean {
+    return this.#state === 'abandoned' || this.#state === 'closed';
+  }
+
+  #enter(state: UpstreamState, reason: string | null): void {
+    this.#state = state;
+    this.#reason = reason;
+  }
+
+  *#unanswered(): Iterable<Job> {
+    for (const link of this.#links) yield* link.unanswered();
+    for (const link of this.#torn) yield* link.unanswered();
+    yield* this.#resend;
+    yield* this.#waiting;
+    yield* this.#parked;
+    yield* this.#settler.parked();
+  }
+
+  #number(job: Job): void {
+    this.#sequence += 1;
+    job.sequence = this.#sequence;
+    job.submittedMs = this.#clock.nowMs();
+  }
+
+  #accept(job: Job): void {
+    this.#number(job);
+    if (this.#state === 'ready') this.#dispatch(job);
+    else this.#waiting.push(job);
+  }
+
+  #dispatch(job: Job): void {
+    if (job.writes) {
+      if (this.#settler.blocks(job)) return;
+      if (this.#unflushed.bytes >= this.#options.unflushedBytesMax) {
+        this.#parked.push(job);
+        this.#flushInBackground();
+        return;
+      }
+    }
+    this.transmit(job);
+  }
+
+  /** One flush for each connection that took writes since the last: another may have reached a younger incarnation. */
+  #transmitFlush(job: Job): void {
+    if (!this.#features!.flush || this.#replayErrno !== 0) {
+      this.#finish(job, this.#replayErrno === 0 ? ERRNO.OK : ERRNO.EIO);
+      return;
+    }
+    job.covers = this.#unflushed.next;
+    job.incarnation = this.#incarnation;
+    job.sentMs = this.#clock.nowMs();
+    const dirty = this.#links.filter((link) => link.lastWrite >= this.#unflushed.first);
+    if (dirty.length <= 1) {
+      (dirty[0] ?? this.#links[job.lane % this.#links.length]).send(job);
+      return;
+    }
+    job.flushesLeft = dirty.length;
+    job.flushErrno = 0;
+    for (const link of dirty) {
+      const part = this.takeJob();
+      part.op = OP.FLUSH;
+      part.offset = 0;
+      part.length = 0;
+      part.whole = job;
+      part.settled = this.#flushPartSettled;
+      part.sequence = job.sequence;
+      part.submittedMs = job.submittedMs;
+      part.sentMs = job.sentMs;
+      link.send(part);
+    }
+  }
+
+  readonly #flushPartSettled = (errno: number, part: Job): void => {
+    const job = part.whole!;
+    job.flushesLeft -= 1;
+    if (job.flushErrno === 0 || errno === LOST) job.flushErrno = errno;
+    if (job.flushesLeft > 0) return;
+    if (job.flushErrno === LOST) {
+      this.#resend.push(job);
+      return;
+    }
+    if (job.flushErrno === 0) this.#flushed(job);
+    this.#finish(job, job.flushErrno);
+  };
+
+  /** A node answered a job. */
+  #answered(link: Link, job: Job, errno: number): void {
+    if (this.#over) {
+      this.#recycle(job);
+      this.#settleOrphans();
+      return;
+    }
+    if (errno === ERRNO.ESHUTDOWN) {
+      // The node did nothing and is going away: a lost connection, without the doubt.
+      this.#putBack(job);
+      for (const each of [...this.#links]) each.close('the node is shutting down');
+      return;
+    }
+    this.counters.answered(job, errno, this.#clock.nowMs());
+    if (errno === 0) {
+      if (job.writes) this.#wrote(link, job);
+      else if (job.op === OP.READ && !this.#guards.empty) this.#guards.patch(job.offset, job.data!);
+      else if (job.op === OP.FLUSH && job.settled !== this.#flushPartSettled) this.#flushed(job);
+    }
+    if (job.flushAfter && errno === 0) this.#flushAfter(job);
+    else this.#finish(job, errno);
+    this.#settler.poke();
+  }
+
+  #wrote(link: Link, job: Job): void {
+    const data = job.op === OP.WRITE ? job.data : null;
+    if (!this.#guards.empty) this.#guards.wrote(job.offset, job.length, data);
+    if (!this.#features!.flush) return;
+    if (!job.replay) this.#unflushed.add(job.offset, job.length, data, job.punch);
+    link.lastWrite = this.#unflushed.next - 1;
+    if (this.#unflushed.bytes >= this.#options.unflushedBytesMax / 2) this.#flushInBackground();
+  }
+
+  #flushed(job: Job): void {
+    if (job.incarnation !== this.#incarnation) return;
+    if (job.covers > this.#unflushed.first) this.#unflushed.dropBelow(job.covers);
+    if (this.#parked.length === 0 || this.#unflushed.bytes >= this.#options.unflushedBytesMax) return;
+    const parked = this.#parked;
+    this.#parked = [];
+    for (const each of parked) this.#dispatch(each);
+  }
+
+  /** A node without FUA took a FUA write: its answer waits for a flush. */
+  #flushAfter(write: Job): void {
+    const flush = this.takeJob();
+    flush.op = OP.FLUSH;
+    flush.offset = 0;
+    flush.length = 0;
+    flush.lane = write.lane;
+    flush.whole = write;
+    flush.settled = (errno) => this.#finish(write, errno);
+    this.sendPart(flush);
+  }
+
+  #flushInBackground(): void {
+    if (this.#backgroundFlush) return;
+    this.#backgroundFlush = true;
+    const flush = this.takeJob();
+    flush.op = OP.FLUSH;
+    flush.offset = 0;
+    flush.length = 0;
+    flush.settled = (errno) => {
+      this.#backgroundFlush = false;
+      if (this.#parked.length === 0) return;
+      if (errno === 0) this.#flushInBackground();
+      else this.#clock.after(FLUSH_RETRY_MS, () => !this.#over && this.#flushInBackground());
+    };
+    this.sendPart(flush);
+  }
+
+  #finish(job: Job, errno: number): void {
+    const { request, settled } = job;
+    if (settled !== null) {
+      settled(errno, job);
+      this.#recycle(job);
+      return;
+    }
+    assert(request !== null);
+    if (errno === 0) {
+      if (job.op === OP.READ) request.data = job.data;
+      else if (job.op === OP.STATUS) request.extents = job.extents;
+    }
+    this.#recycle(job);
+    request.complete(errno);
+  }
+
+  #recycle(job: Job): void {
+    job.clear();
+    this.#pool.push(job);
+  }
+
+  /** To be sent again once a connection stands, unless it was part of something that starts over. */
+  #putBack(job: Job): void {
+    if (job.replay) return;
+    if (job.settled === this.#flushPartSettled) this.#finish(job, LOST);
+    else this.#resend.push(job);
+  }
+
+  #dial(): void {
+    this.#timer = null;
+    const link = new Link(
+      {
+        dialer: this.#options.dialer,
+        clock: this.#clock,
+        address: this.#options.address,
+        exportName: this.#options.exportName,
+        handshakeMs: HANDSHAKE_MS,
+      },
+      {
+        ready: (ready, negotiated) => this.#linkReady(ready, negotiated),
+        answered: (from, job, errno) => this.#answered(from, job, errno),
+        closed: (closed, unanswered, reason) => this.#linkClosed(closed, unanswered, reason),
+      },
+    );
+    this.#others.add(link);
+  }
+
+  #linkReady(link: Link, negotiated: Negotiated): void {
+    if (this.#over) {
+      link.close(this.#reason!);
+      return;
+    }
+    const mismatch = findMismatch(negotiated, this.#options.needs);
+    if (mismatch !== null) {
+      const told = this.#state === 'blocked' && this.#reason === mismatch;
+      if (this.#links.length === 0) this.#enter('blocked', mismatch);
+      link.close(mismatch);
+      if (!told && this.#state === 'blocked') this.#events.blocked(mismatch);
+      return;
+    }
+    this.#others.delete(link);
+    this.#links.push(link);
+    if (this.#links.length > 1) return;
+    this.#features = featuresOf(negotiated);
+    this.#incarnation += 1;
+    this.#attempts = 0;
+    this.#enter('replaying', 'the node is back and gets what it may have forgotten');
+    this.#replay = new Replay(this.#unflushed, this, (errno) => this.#replayed(errno));
+    this.#replay.run();
+    if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.#dial();
+  }
+
+  #replayed(errno: number): void {
+    this.#replay = null;
+    this.#replayErrno = errno;
+    if (errno !== 0)
+      this.#options.log.error(
+        { target: this.target, errno },
+        'a node refused writes it may have forgotten: flushes fail until it takes them',
+      );
+    this.#enter('ready', null);
+    const resend = this.#resend.sort((one, other) => one.sequence - other.sequence);
+    this.#resend = [];
+    for (const job of resend) this.transmit(job);
+    this.#events.connected(this.#features!);
+    const waiting = this.#waiting;
+    this.#waiting = [];
+    for (const job of waiting) {
+      if (this.ready) this.#dispatch(job);
+      else this.#waiting.push(job);
+    }
+    this.#settler.poke();
+  }
+
+  #linkClosed(link: Link, unanswered: Job[], reason: string): void {
+    const stood = this.#links.indexOf(link);
+    this.#others.delete(link);
+    if (this.#over) {
+      if (stood >= 0) this.#links.splice(stood, 1);
+      if (unanswered.some((job) => job.writes))
+        this.#orphansUntilMs = Math.max(this.#orphansUntilMs, this.#clock.nowMs() + this.#options.zombieMs);
+      this.#settleOrphans();
+      return;
+    }
+    if (stood < 0 && !this.#torn.has(link)) {
+      // Never stood. An extra connection that fails leaves fewer lanes; the first one is tried again.
+      if (this.#links.length === 0 && this.#torn.size === 0) this.#retry(reason);
+      return;
+    }
+    this.#torn.delete(link);
+    if (stood >= 0) this.#lose(link, reason);
+    this.#doubt(unanswered);
+    if (this.#torn.size === 0) this.#retry(reason);
+  }
+
+  /** The first of our connections is gone: all share its fate, because each may have reached another incarnation. */
+  #lose(first: Link, reason: string): void {
+    const links = this.#links;
+    this.#links = [];
+    this.#replay?.stop();
+    this.#replay = null;
+    this.counters.disconnects += 1;
+    this.#enter('connecting', reason);
+    for (const link of links) {
+      if (link === first) continue;
+      this.#torn.add(link);
+      link.close(`another connection to the node was lost: ${reason}`);
+    }
+    this.#events.lost(reason);
+  }
+
+  #doubt(unanswered: Job[]): void {
+    const expiresMs = this.#clock.nowMs() + this.#options.zombieMs;
+    for (const job of unanswered) {
+      if (job.writes && this.#options.zombieMs > 0) this.#guards.protect(job.offset, job.length, expiresMs);
+      this.#putBack(job);
+    }
+  }
+
+  #retry(reason: string): void {
+    if (this.#over || this.#timer !== null || this.#others.size > 0) return;
+    if (this.#state === 'connecting') this.#reason = reason;
+    const delayMs = this.#state === 'blocked' ? BLOCKED_RETRY_MS : RETRY_MS[Math.min(this.#attempts, RETRY_MS.length - 1)];
+    this.#attempts += 1;
+    this.#timer = this.#clock.after(delayMs, () => this.#dial());
+  }
+
+  #dropQueues(): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#replay?.stop();
+    this.#replay = null;
+    this.#settler.stop();
+    this.#waiting = [];
+    this.#resend = [];
+    this.#parked = [];
+  }
+
+  /** After `abandon`: closes what is idle, and tells when nothing old can land any more. */
+  #settleOrphans(): void {
+    if (this.#settled === null) return;
+    for (const link of this.#links) if (link.inFlight > 0) return;
+    for (const link of [...this.#links]) link.disconnect();
+    if (this.#links.length > 0 || this.#torn.size > 0) return;
+    const leftMs = this.#orphansUntilMs - this.#clock.nowMs();
+    if (leftMs > 0) {
+      this.#timer ??= this.#clock.after(leftMs, () => {
+        this.#timer = null;
+        this.#settleOrphans();
+      });
+      return;
+    }
+    const settled = this.#settled;
+    this.#settled = null;
+    settled();
+  }
+}
