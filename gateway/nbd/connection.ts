@@ -1,0 +1,190 @@
+// One client's connection from its first byte to its last: handshake, attaching the export, session, and the deadlines
+// around them. Detaches an export exactly once, after the session's last request was answered. The rules of the
+// protocol are elsewhere (server-handshake.ts, session.ts); here they meet wire, clock and export table.
+import type { Clock, Log, Timer } from '../../replication/world.js';
+import type { Wire, WireHandlers } from '../wire.js';
+import type { ServerCounters } from './counters.js';
+import type { Attachment, ExportTable } from './export.js';
+import { ServerHandshake, type ServerStep } from './server-handshake.js';
+import { Session } from './session.js';
+
+/** Answers to options the wire may hold before no more options are read. */
+const WIRE_QUEUE_BYTES_MAX = 256 * 1024;
+/** How long a client may take to close its side once we ended ours. */
+const LINGER_MS = 15_000;
+
+export interface ConnectionWorld {
+  exports: ExportTable;
+  clock: Clock;
+  log: Log;
+  counters: ServerCounters;
+  /** For the whole handshake, waiting for the export to be attached excepted. */
+  handshakeMs: number;
+  /** Nothing of the connection is left. */
+  over(connection: Connection): void;
+}
+
+export class Connection implements WireHandlers {
+  readonly lane: number;
+  readonly client: string;
+  #world: ConnectionWorld;
+  #wire: Wire;
+  #handshake: ServerHandshake;
+  #attaching = false;
+  #late = false;
+  #attachment: Attachment | null = null;
+  #session: Session | null = null;
+  #timer: Timer | null;
+  #closed = false;
+  #paused = false;
+  /** Why we ended the connection, if we did. */
+  #reason: string | null = null;
+
+  constructor(wire: Wire, lane: number, world: ConnectionWorld) {
+    this.#wire = wire;
+    this.lane = lane;
+    this.client = wire.peer;
+    this.#world = world;
+    this.#handshake = new ServerHandshake(world.exports);
+    this.#timer = world.clock.after(world.handshakeMs, () => this.#onDeadline());
+    wire.write(this.#handshake.greeting());
+  }
+
+  /** The export in use; null before and after. */
+  get exportName(): string | null {
+    return this.#attachment?.export.name ?? null;
+  }
+
+  get inFlight(): number {
+    return this.#session?.inFlight ?? 0;
+  }
+
+  data(chunk: Buffer): void {
+    if (this.#session !== null) this.#session.receive(chunk);
+    else if (this.#reason === null) this.#take(this.#handshake.receive(chunk));
+  }
+
+  drain(): void {
+    if (this.#session !== null) this.#session.drained();
+    else if (!this.#attaching) this.#resume();
+  }
+
+  end(): void {
+    if (this.#session !== null) this.#session.peerEnded();
+    else this.#end('the client closed its side');
+  }
+
+  close(error: Error | null): void {
+    this.#closed = true;
+    this.#timer?.cancel();
+    const reason = this.#reason ?? error?.message ?? 'the client closed the connection';
+    if (this.#session !== null) {
+      this.#world.log.info({ lane: this.lane, client: this.client, export: this.exportName, reason }, 'host detached');
+      this.#session.closed();
+    } else {
+      this.#world.counters.handshakesFailed += 1;
+      this.#world.log.debug({ lane: this.lane, client: this.client, reason }, 'handshake not completed');
+      if (!this.#attaching) this.#world.over(this);
+    }
+  }
+
+  /** In transmission: answers what is in flight, refuses what is new, ends. Before it: ends. */
+  shutDown(): void {
+    if (this.#session !== null) this.#session.shutDown();
+    else this.#end('the server is shutting down');
+  }
+
+  /** Closes at once; requests in flight go unanswered. */
+  destroy(reason: string): void {
+    this.#reason ??= reason;
+    this.#wire.destroy();
+  }
+
+  #take(step: ServerStep): void {
+    this.#wire.cork();
+    let ready = true;
+    for (const bytes of step.send) if (!this.#wire.write(bytes)) ready = false;
+    this.#wire.uncork();
+    switch (step.next.kind) {
+      case 'read':
+        if (!ready && this.#wire.queuedBytes > WIRE_QUEUE_BYTES_MAX) this.#pause();
+        break;
+      case 'attach':
+        this.#pause();
+        this.#attach(step.next.name);
+        break;
+      case 'transmit':
+        this.#transmit(step.next.agreement);
+        break;
+      case 'close':
+        this.#end(step.next.reason);
+        break;
+    }
+  }
+
+  async #attach(name: string): Promise<void> {
+    this.#attaching = true;
+    const attachment = await this.#world.exports.attach(name, { lane: this.lane, client: this.client });
+    this.#attaching = false;
+    this.#attachment = attachment ?? null;
+    if (this.#closed || this.#reason !== null) {
+      this.#detach();
+      if (this.#closed) this.#world.over(this);
+      return;
+    }
+    this.#resume();
+    this.#take(this.#handshake.attached(attachment?.export));
+    if (this.#late && this.#session === null) this.destroy('the handshake took too long');
+  }
+
+  #transmit(agreement: ConstructorParameters<typeof Session>[1]): void {
+    this.#timer?.cancel();
+    this.#timer = null;
+    this.#world.counters.attached += 1;
+    this.#world.log.info({ lane: this.lane, client: this.client, export: agreement.export.name }, 'host attached');
+    this.#session = new Session(this.#wire, agreement, this.lane, this.#world.counters, {
+      ended: (reason) => this.#linger(reason),
+      over: () => {
+        this.#detach();
+        this.#world.over(this);
+      },
+    });
+    if (agreement.leftover.length > 0) this.#session.receive(agreement.leftover);
+  }
+
+  #detach(): void {
+    const attachment = this.#attachment;
+    this.#attachment = null;
+    attachment?.detach();
+  }
+
+  #end(reason: string): void {
+    if (this.#reason !== null) return;
+    this.#linger(reason);
+    this.#resume();
+    this.#wire.end();
+  }
+
+  /** We are done: the client has a while to close its side too. */
+  #linger(reason: string): void {
+    this.#reason ??= reason;
+    this.#timer?.cancel();
+    this.#timer = this.#world.clock.after(LINGER_MS, () => this.#wire.destroy());
+  }
+
+  #onDeadline(): void {
+    if (this.#attaching) this.#late = true;
+    else this.destroy('the handshake took too long');
+  }
+
+  #pause(): void {
+    this.#paused = true;
+    this.#wire.pause();
+  }
+
+  #resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#wire.resume();
+  }
+}

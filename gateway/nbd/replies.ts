@@ -1,0 +1,69 @@
+// The replies of one session, written into its outbox: simple ones, or structured ones where they were agreed. After
+// structured replies are agreed READ and BLOCK_STATUS never get a simple one; success without data stays simple, which
+// is allowed and short. Each reply is one chunk, so chunks never overlap and nothing follows an error.
+import { encodeChunkHeader, encodeSimpleReply, writeUint16, writeUint32, writeUint64 } from './codec.js';
+import { CHUNK, CHUNK_FLAG_DONE, SIZE } from './constants.js';
+import type { Outbox } from './outbox.js';
+import type { Refusal } from './refusal.js';
+
+/** Whom a reply is for: the cookie of the request, in halves. */
+export interface Addressee {
+  readonly cookieHigh: number;
+  readonly cookieLow: number;
+}
+
+export class Replies {
+  #outbox: Outbox;
+  #structured: boolean;
+
+  constructor(outbox: Outbox, structured: boolean) {
+    this.#outbox = outbox;
+    this.#structured = structured;
+  }
+
+  /** Success with nothing to say. `chunked`: the command's reply has to be structured where that was agreed. */
+  done(to: Addressee, chunked: boolean): void {
+    if (chunked && this.#structured) this.#chunk(to, CHUNK.NONE, 0, 0);
+    else this.#simple(to, 0);
+  }
+
+  data(to: Addressee, offset: number, data: Buffer): void {
+    if (this.#structured) {
+      const at = this.#chunk(to, CHUNK.OFFSET_DATA, 8, 8 + data.length);
+      writeUint64(this.#outbox.slab, at, offset);
+    } else {
+      this.#simple(to, 0);
+    }
+    this.#outbox.append(data);
+  }
+
+  /** Only where structured replies were agreed. */
+  blockStatus(to: Addressee, payload: Buffer): void {
+    this.#chunk(to, CHUNK.BLOCK_STATUS, 0, payload.length);
+    this.#outbox.append(payload);
+  }
+
+  refuse(to: Addressee, refusal: Refusal): void {
+    if (!this.#structured) {
+      this.#simple(to, refusal.errno);
+      return;
+    }
+    const { message } = refusal;
+    const at = this.#chunk(to, CHUNK.ERROR, 6, 6 + message.length);
+    writeUint32(this.#outbox.slab, at, refusal.errno);
+    writeUint16(this.#outbox.slab, at + 4, message.length);
+    this.#outbox.append(message);
+  }
+
+  #simple(to: Addressee, errno: number): void {
+    const at = this.#outbox.reserve(SIZE.SIMPLE_REPLY);
+    encodeSimpleReply(this.#outbox.slab, at, errno, to.cookieHigh, to.cookieLow);
+  }
+
+  /** Writes the header of a chunk of `length` bytes and reserves the first `head` of them: gives their position. */
+  #chunk(to: Addressee, type: number, head: number, length: number): number {
+    const at = this.#outbox.reserve(SIZE.CHUNK_HEADER + head);
+    encodeChunkHeader(this.#outbox.slab, at, CHUNK_FLAG_DONE, type, to.cookieHigh, to.cookieLow, length);
+    return at + SIZE.CHUNK_HEADER;
+  }
+}

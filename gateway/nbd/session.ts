@@ -1,0 +1,376 @@
+// One host's connection after the handshake: reads requests out of chunks, has them validated, submits them to the
+// export's device and writes the replies, in whatever order they complete, once per turn of the event loop. Bounded both
+// ways: while too much is in flight or the host does not take its replies, no more is read. Allocates nothing per request
+// beyond its payload. Never decides whether a request is allowed (request-rules.ts does).
+import assert from 'node:assert/strict';
+import type { Wire } from '../wire.js';
+import { BLOCK_STATUS_BYTES_MAX, encodeBlockStatus } from './block-status.js';
+import { decodeRequest, RequestHeader } from './codec.js';
+import { COMMAND, SIZE } from './constants.js';
+import type { ServerCounters } from './counters.js';
+import { Outbox } from './outbox.js';
+import { PayloadSlab, SLAB_PAYLOAD_BYTES_MAX } from './payload-slab.js';
+import { REFUSAL, type Refusal, refusalOfDevice } from './refusal.js';
+import { Replies } from './replies.js';
+import { RequestRules, validateRequest } from './request-rules.js';
+import { type Agreement, BASE_ALLOCATION_ID } from './server-handshake.js';
+import { type RequestOwner, SessionRequest } from './session-request.js';
+
+const IN_FLIGHT_MAX = 1024;
+const IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
+/** Replies the wire may hold before no more requests are read. */
+const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
+
+/** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a payload nobody wants. */
+const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, DRAIN: 3 } as const;
+/** open: requests are read. closing: what is in flight is answered, then the wire is ended. ended: it was. gone: it is closed. */
+const PHASE = { OPEN: 0, CLOSING: 1, ENDED: 2, GONE: 3 } as const;
+
+export interface SessionHooks {
+  /** The wire is about to be ended, for this reason; it should close soon. */
+  ended(reason: string): void;
+  /** The wire is gone and every request is answered: nothing follows. */
+  over(): void;
+}
+
+export class Session implements RequestOwner {
+  #wire: Wire;
+  #device: Agreement['export']['device'];
+  #rules: RequestRules;
+  #lane: number;
+  #counters: ServerCounters;
+  #hooks: SessionHooks;
+  #outbox = new Outbox();
+  #replies: Replies;
+  #slab = new PayloadSlab();
+  #slots: SessionRequest[] = [];
+  #inFlight = 0;
+  #inFlightBytes = 0;
+  #phase: number = PHASE.OPEN;
+  #closingReason = '';
+  #shuttingDown = false;
+
+  #stage: number = STAGE.HEADER;
+  #header = new RequestHeader();
+  /** A header that came in pieces, and how much of it is here. */
+  #headerBytes = Buffer.alloc(SIZE.REQUEST);
+  #headerFilled = 0;
+  /** PAYLOAD: the request it belongs to, and how much of its data is here. */
+  #writing: SessionRequest | null = null;
+  #payloadFilled = 0;
+  /** DRAIN: what is still to be skipped, and how the request is answered then. */
+  #drainBytes = 0;
+  #drainRefusal: Refusal | null = null;
+
+  /** Nothing is read: there is no room, or the host does not take its replies (`#wireFull`). What came anyway is kept. */
+  #stalled = false;
+  #wireFull = false;
+  #backlog: Buffer[] = [];
+  /** The host sends no more: close once the backlog is done. */
+  #peerEnded = false;
+  #turnQueued = false;
+  #turn = (): void => this.#takeTurn();
+
+  constructor(wire: Wire, agreement: Agreement, lane: number, counters: ServerCounters, hooks: SessionHooks) {
+    this.#wire = wire;
+    this.#device = agreement.export.device;
+    this.#rules = new RequestRules(agreement.export, agreement.structured, agreement.blockStatus);
+    this.#replies = new Replies(this.#outbox, agreement.structured);
+    this.#lane = lane;
+    this.#counters = counters;
+    this.#hooks = hooks;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  receive(chunk: Buffer): void {
+    if (this.#phase !== PHASE.OPEN) return;
+    if (this.#stalled) {
+      this.#backlog.push(chunk);
+      return;
+    }
+    this.#consume(chunk);
+    this.#queueTurn();
+  }
+
+  /** The wire has sent what it held. */
+  drained(): void {
+    this.#wireFull = false;
+    this.#queueTurn();
+  }
+
+  /** The host sends no more but may still read: it gets its answers, as after DISC. */
+  peerEnded(): void {
+    this.#peerEnded = true;
+    this.#queueTurn();
+  }
+
+  /** The wire is closed. */
+  closed(): void {
+    this.#phase = PHASE.GONE;
+    this.#outbox.clear();
+    this.#backlog.length = 0;
+    this.#dropPartialWrite();
+    this.#checkOver();
+  }
+
+  /** New requests get ESHUTDOWN, those in flight are answered, then the wire is ended. */
+  shutDown(): void {
+    this.#shuttingDown = true;
+    this.#queueTurn();
+  }
+
+  /** Called by a request when the device completed it. */
+  finish(request: SessionRequest, errno: number): void {
+    if (this.#phase < PHASE.ENDED) {
+      this.#answer(request, errno);
+      this.#queueTurn();
+    }
+    this.#release(request);
+    this.#checkOver();
+  }
+
+  #answer(request: SessionRequest, errno: number): void {
+    if (errno !== 0) {
+      this.#counters.errors[request.command] += 1;
+      this.#replies.refuse(request, refusalOfDevice(errno, request.fast));
+    } else if (request.command === COMMAND.READ) {
+      assert(request.data?.length === request.length, 'a device gives as many bytes as were asked for');
+      this.#replies.data(request, request.offset, request.data);
+    } else if (request.command === COMMAND.BLOCK_STATUS) {
+      assert(request.extents !== null, 'a device gives extents');
+      const { extents, length, one } = request;
+      this.#replies.blockStatus(request, encodeBlockStatus(BASE_ALLOCATION_ID, extents, length, this.#rules.blockBytes, one));
+    } else {
+      this.#replies.done(request, false);
+    }
+  }
+
+  /** Understands as much of `chunk` as there is room for; the rest waits in the backlog. */
+  #consume(chunk: Buffer): void {
+    let at = 0;
+    while (this.#phase === PHASE.OPEN) {
+      switch (this.#stage) {
+        case STAGE.HEADER:
+          if (at === chunk.length) return;
+          at = this.#takeHeader(chunk, at);
+          break;
+        case STAGE.ADMISSION:
+          if (!this.#admit()) {
+            this.#stall();
+            this.#backlog.unshift(chunk.subarray(at));
+            return;
+          }
+          break;
+        case STAGE.PAYLOAD:
+          if (at === chunk.length) return;
+          at = this.#takePayload(chunk, at);
+          break;
+        default:
+          if (at === chunk.length) return;
+          at = this.#drain(chunk, at);
+      }
+    }
+  }
+
+  #takeHeader(chunk: Buffer, at: number): number {
+    let from = chunk;
+    let start = at;
+    if (this.#headerFilled > 0 || chunk.length - at < SIZE.REQUEST) {
+      const taken = Math.min(SIZE.REQUEST - this.#headerFilled, chunk.length - at);
+      chunk.copy(this.#headerBytes, this.#headerFilled, at, at + taken);
+      this.#headerFilled += taken;
+      if (this.#headerFilled < SIZE.REQUEST) return at + taken;
+      this.#headerFilled = 0;
+      from = this.#headerBytes;
+      start = 0;
+      at += taken;
+    } else {
+      at += SIZE.REQUEST;
+    }
+    if (decodeRequest(from, start, this.#header)) this.#stage = STAGE.ADMISSION;
+    else this.#violation(`wrong magic ${from.toString('hex', start, start + 4)} where a request should be`);
+    return at;
+  }
+
+  /** Decides over the request in `#header`. False: it is a good one, but there is no room for it yet. */
+  #admit(): boolean {
+    const header = this.#header;
+    if (header.command === COMMAND.DISC) {
+      this.#counters.requests[COMMAND.DISC] += 1;
+      this.#close('the host disconnected');
+      return true;
+    }
+    const refusal = this.#shuttingDown ? REFUSAL.shuttingDown : validateRequest(header, this.#rules);
+    const nothingToDo = header.command === COMMAND.CACHE || (header.length === 0 && header.command !== COMMAND.FLUSH);
+    if (refusal !== null || nothingToDo) {
+      this.#answerWithoutDevice(refusal);
+      return true;
+    }
+    const cost = costOf(header);
+    if (this.#inFlight >= IN_FLIGHT_MAX) return false;
+    if (this.#inFlightBytes > 0 && this.#inFlightBytes + cost > IN_FLIGHT_BYTES_MAX) return false;
+    this.#count(header.command, header.length);
+    const request = this.#slots.pop() ?? new SessionRequest(this, this.#lane);
+    request.begin(header, cost);
+    this.#inFlight += 1;
+    this.#inFlightBytes += cost;
+    if (header.command === COMMAND.WRITE) {
+      this.#writing = request;
+      this.#payloadFilled = 0;
+      this.#stage = STAGE.PAYLOAD;
+    } else {
+      this.#stage = STAGE.HEADER;
+      this.#device.submit(request);
+    }
+    return true;
+  }
+
+  /** A request that is refused (with its payload, if it has one) or that needs nothing done. */
+  #answerWithoutDevice(refusal: Refusal | null): void {
+    const header = this.#header;
+    this.#stage = STAGE.HEADER;
+    if (header.command !== COMMAND.WRITE || header.length === 0) {
+      this.#answerHeader(refusal);
+    } else if (header.length <= 2 * this.#rules.payloadBytesMax) {
+      this.#drainBytes = header.length;
+      this.#drainRefusal = refusal;
+      this.#stage = STAGE.DRAIN;
+    } else {
+      this.#violation(`a payload of ${header.length} bytes`);
+    }
+  }
+
+  #answerHeader(refusal: Refusal | null): void {
+    const header = this.#header;
+    this.#count(header.command, 0);
+    if (refusal === null) this.#replies.done(header, header.command === COMMAND.READ || header.command === COMMAND.BLOCK_STATUS);
+    else {
+      if (header.command < this.#counters.errors.length) this.#counters.errors[header.command] += 1;
+      this.#replies.refuse(header, refusal);
+    }
+  }
+
+  #takePayload(chunk: Buffer, at: number): number {
+    const request = this.#writing!;
+    const wanted = request.length - this.#payloadFilled;
+    const taken = Math.min(wanted, chunk.length - at);
+    if (taken === request.length && taken > SLAB_PAYLOAD_BYTES_MAX) {
+      request.data = chunk.subarray(at, at + taken);
+    } else {
+      request.data ??= this.#slab.take(request.length);
+      chunk.copy(request.data, this.#payloadFilled, at, at + taken);
+    }
+    this.#payloadFilled += taken;
+    if (taken === wanted) {
+      this.#stage = STAGE.HEADER;
+      this.#writing = null;
+      this.#device.submit(request);
+    }
+    return at + taken;
+  }
+
+  #drain(chunk: Buffer, at: number): number {
+    const drained = Math.min(this.#drainBytes, chunk.length - at);
+    this.#drainBytes -= drained;
+    if (this.#drainBytes === 0) {
+      this.#stage = STAGE.HEADER;
+      this.#answerHeader(this.#drainRefusal);
+    }
+    return at + drained;
+  }
+
+  #count(command: number, bytes: number): void {
+    if (command >= this.#counters.requests.length) {
+      this.#counters.unknownCommands += 1;
+      return;
+    }
+    this.#counters.requests[command] += 1;
+    this.#counters.bytes[command] += bytes;
+  }
+
+  #release(request: SessionRequest): void {
+    this.#inFlight -= 1;
+    this.#inFlightBytes -= request.cost;
+    request.release();
+    this.#slots.push(request);
+  }
+
+  #queueTurn(): void {
+    if (this.#turnQueued || this.#phase >= PHASE.ENDED) return;
+    this.#turnQueued = true;
+    queueMicrotask(this.#turn);
+  }
+
+  /** The end of a turn: sends what was gathered, reads on if there is room again, closes if all is done. */
+  #takeTurn(): void {
+    this.#turnQueued = false;
+    if (this.#phase >= PHASE.ENDED) return;
+    if (!this.#outbox.empty && !this.#outbox.flush(this.#wire) && this.#wire.queuedBytes > WIRE_QUEUE_BYTES_MAX) {
+      this.#wireFull = true;
+      this.#stall();
+    }
+    if (this.#stalled && !this.#wireFull) this.#readOn();
+    if (this.#phase === PHASE.OPEN) {
+      if (this.#peerEnded && this.#backlog.length === 0) this.#close('the host closed its side');
+      else if (this.#shuttingDown && this.#inFlight === 0) this.#close('the server is shutting down');
+    }
+    if (this.#phase === PHASE.CLOSING && this.#inFlight === 0 && this.#outbox.empty) this.#end();
+  }
+
+  #stall(): void {
+    if (this.#stalled || this.#phase !== PHASE.OPEN) return;
+    this.#stalled = true;
+    this.#wire.pause();
+  }
+
+  #readOn(): void {
+    this.#stalled = false;
+    while (!this.#stalled && this.#phase === PHASE.OPEN && this.#backlog.length > 0) this.#consume(this.#backlog.shift()!);
+    if (!this.#stalled) this.#wire.resume();
+    if (!this.#outbox.empty) this.#queueTurn();
+  }
+
+  /** Reads no more requests. What still arrives is dropped, so that the host's closing is noticed. */
+  #close(reason: string): void {
+    this.#phase = PHASE.CLOSING;
+    this.#closingReason = reason;
+    this.#backlog.length = 0;
+    this.#dropPartialWrite();
+    if (this.#stalled) this.#wire.resume();
+    this.#stalled = false;
+    this.#queueTurn();
+  }
+
+  #end(): void {
+    this.#phase = PHASE.ENDED;
+    this.#hooks.ended(this.#closingReason);
+    this.#wire.end();
+  }
+
+  #violation(what: string): void {
+    this.#counters.violations += 1;
+    this.#phase = PHASE.ENDED;
+    this.#dropPartialWrite();
+    this.#hooks.ended(`the host broke the protocol: ${what}`);
+    this.#wire.destroy();
+  }
+
+  #dropPartialWrite(): void {
+    if (this.#writing === null) return;
+    this.#release(this.#writing);
+    this.#writing = null;
+  }
+
+  #checkOver(): void {
+    if (this.#phase === PHASE.GONE && this.#inFlight === 0) this.#hooks.over();
+  }
+}
+
+/** What a request holds in memory until it is answered: its data, or the largest status reply. */
+function costOf(header: RequestHeader): number {
+  if (header.command === COMMAND.READ || header.command === COMMAND.WRITE) return header.length;
+  return header.command === COMMAND.BLOCK_STATUS ? BLOCK_STATUS_BYTES_MAX : 0;
+}
