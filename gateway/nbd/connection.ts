@@ -36,6 +36,7 @@ export class Connection implements WireHandlers {
   #session: Session | null = null;
   #timer: Timer | null;
   #closed = false;
+  #toldEnded = false;
   #paused = false;
   /** Why we ended the connection, if we did. */
   #reason: string | null = null;
@@ -70,6 +71,7 @@ export class Connection implements WireHandlers {
   }
 
   end(): void {
+    this.#tellEnded();
     if (this.#session !== null) this.#session.peerEnded();
     else this.#end('the client closed its side');
   }
@@ -77,6 +79,7 @@ export class Connection implements WireHandlers {
   close(error: Error | null): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#tellEnded();
     const reason = this.#reason ?? error?.message ?? 'the client closed the connection';
     if (this.#session !== null) {
       this.#world.log.info({ lane: this.lane, client: this.client, export: this.exportName, reason }, 'host detached');
@@ -124,16 +127,21 @@ export class Connection implements WireHandlers {
 
   async #attach(name: string): Promise<void> {
     this.#attaching = true;
-    const attachment = await this.#world.exports.attach(name, { lane: this.lane, client: this.client });
+    let refusal: string | null = null;
+    try {
+      this.#attachment = (await this.#world.exports.attach(name, { lane: this.lane, client: this.client })) ?? null;
+    } catch (error) {
+      refusal = (error as Error).message;
+      this.#world.log.warn({ lane: this.lane, client: this.client, export: name, reason: refusal }, 'export refused');
+    }
     this.#attaching = false;
-    this.#attachment = attachment ?? null;
     if (this.#closed || this.#reason !== null) {
       this.#detach();
       if (this.#closed) this.#world.over(this);
       return;
     }
     this.#resume();
-    this.#take(this.#handshake.attached(attachment?.export));
+    this.#take(refusal === null ? this.#handshake.attached(this.#attachment?.export) : this.#handshake.attachRefused(refusal));
     if (this.#late && this.#session === null) this.destroy('the handshake took too long');
   }
 
@@ -150,6 +158,13 @@ export class Connection implements WireHandlers {
       },
     });
     if (agreement.leftover.length > 0) this.#session.receive(agreement.leftover);
+  }
+
+  /** The client sends nothing more: its attachment hears of it once. */
+  #tellEnded(): void {
+    if (this.#toldEnded) return;
+    this.#toldEnded = true;
+    this.#attachment?.ended?.();
   }
 
   #detach(): void {

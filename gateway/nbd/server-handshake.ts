@@ -15,6 +15,8 @@ const OPTION_BYTES_MAX = 16 * 1024;
 /** The most that is drained; a client that announces more is not waited for. */
 const DRAIN_BYTES_MAX = 1024 * 1024;
 const OPTIONS_MAX = 256;
+/** Characters of a reason from elsewhere that a client is told, so that it stays within the protocol's 4096 bytes. */
+const REASON_LENGTH_MAX = 1000;
 const CLIENT_FLAGS_KNOWN = HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES;
 
 /** The id our BLOCK_STATUS chunks carry. */
@@ -97,6 +99,16 @@ export class ServerHandshake {
     } else if (target === undefined) this.#refuseUnknown(this.#attachInfo.name);
     else this.#acknowledgeInfo(target, this.#attachInfo);
     if (target !== undefined) this.#transmit(target);
+    this.#attachInfo = null;
+    return this.#run();
+  }
+
+  /** The other answer to an `attach` step: the export is there but cannot be used now, for this reason. */
+  attachRefused(reason: string): ServerStep {
+    assert(this.#state === 'attaching', 'refused without having been asked');
+    this.#state = 'option';
+    if (this.#attachInfo === null) this.#close(`export refused: ${reason}`);
+    else this.#refuse(OPTION_REPLY.ERR_POLICY, reason.slice(0, REASON_LENGTH_MAX));
     this.#attachInfo = null;
     return this.#run();
   }
