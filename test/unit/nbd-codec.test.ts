@@ -1,0 +1,109 @@
+// Golden bytes of every transmission header, both ways, and round trips over all values the fields can hold.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import {
+  ChunkHeader,
+  decodeChunkHeader,
+  decodeRequest,
+  decodeSimpleReply,
+  encodeChunkHeader,
+  encodeRequest,
+  encodeSimpleReply,
+  RequestHeader,
+  readUint64,
+  SimpleReplyHeader,
+  writeUint64,
+} from '../../gateway/nbd/codec.js';
+import { hex, requestBytes, uint64 } from '../support/nbd-bytes.js';
+
+const test = suite('nbd codec');
+
+const REQUEST = hex('25609513 0001 0001 0102030405060708 0000001122334455 00001000');
+const SIMPLE_REPLY = hex('67446698 0000001c 0102030405060708');
+const CHUNK = hex('668e33ef 0001 8001 0102030405060708 00000106');
+
+test('a request has its golden bytes', () => {
+  const bytes = Buffer.alloc(30, 0xee);
+  encodeRequest(bytes, 1, 1, 1, 0x01020304, 0x05060708, 0x1122334455, 4096);
+  assert.deepEqual(bytes.subarray(1, 29), REQUEST);
+  assert.equal(bytes[0], 0xee, 'the byte before is not touched');
+  assert.equal(bytes[29], 0xee, 'the byte after is not touched');
+});
+
+test('a request is read from its golden bytes', () => {
+  const header = new RequestHeader();
+  assert.equal(decodeRequest(Buffer.concat([Buffer.alloc(3), REQUEST]), 3, header), true);
+  const expected = { flags: 1, command: 1, cookieHigh: 0x01020304, cookieLow: 0x05060708, offset: 0x1122334455, length: 4096 };
+  assert.deepEqual({ ...header }, expected);
+});
+
+test('a simple reply has its golden bytes and is read from them', () => {
+  const bytes = Buffer.alloc(16);
+  encodeSimpleReply(bytes, 0, 28, 0x01020304, 0x05060708);
+  assert.deepEqual(bytes, SIMPLE_REPLY);
+  const header = new SimpleReplyHeader();
+  assert.equal(decodeSimpleReply(bytes, 0, header), true);
+  assert.deepEqual({ ...header }, { error: 28, cookieHigh: 0x01020304, cookieLow: 0x05060708 });
+});
+
+test('a chunk header has its golden bytes and is read from them', () => {
+  const bytes = Buffer.alloc(20);
+  encodeChunkHeader(bytes, 0, 1, 0x8001, 0x01020304, 0x05060708, 262);
+  assert.deepEqual(bytes, CHUNK);
+  const header = new ChunkHeader();
+  assert.equal(decodeChunkHeader(bytes, 0, header), true);
+  assert.deepEqual({ ...header }, { flags: 1, type: 0x8001, cookieHigh: 0x01020304, cookieLow: 0x05060708, length: 262 });
+});
+
+test('a wrong magic is refused and leaves the header as it was', () => {
+  for (const bit of [0, 7, 13, 31]) {
+    const flip = (bytes: Buffer): Buffer => {
+      const wrong = Buffer.from(bytes);
+      wrong[bit >> 3] ^= 1 << (bit & 7);
+      return wrong;
+    };
+    const request = new RequestHeader();
+    assert.equal(decodeRequest(flip(REQUEST), 0, request), false);
+    assert.deepEqual(request, new RequestHeader());
+    const simple = new SimpleReplyHeader();
+    assert.equal(decodeSimpleReply(flip(SIMPLE_REPLY), 0, simple), false);
+    assert.deepEqual(simple, new SimpleReplyHeader());
+    const chunk = new ChunkHeader();
+    assert.equal(decodeChunkHeader(flip(CHUNK), 0, chunk), false);
+    assert.deepEqual(chunk, new ChunkHeader());
+  }
+});
+
+test('any request survives encoding and decoding, and has the bytes BigInt gives it', () => {
+  const u16 = fc.integer({ min: 0, max: 0xffff });
+  const u32 = fc.integer({ min: 0, max: 0xffffffff });
+  const offset = fc.oneof(fc.maxSafeNat(), fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER));
+  fc.assert(
+    fc.property(u16, u16, u32, u32, offset, u32, (flags, command, cookieHigh, cookieLow, at, length) => {
+      const bytes = Buffer.alloc(28);
+      encodeRequest(bytes, 0, flags, command, cookieHigh, cookieLow, at, length);
+      const cookie = (BigInt(cookieHigh) << 32n) | BigInt(cookieLow);
+      assert.deepEqual(bytes, requestBytes({ flags, command, cookie, offset: at, length }));
+      const header = new RequestHeader();
+      assert(decodeRequest(bytes, 0, header));
+      assert.deepEqual({ ...header }, { flags, command, cookieHigh, cookieLow, offset: at, length });
+    }),
+  );
+});
+
+test('an offset over 2^53 is never read as one below it', () => {
+  fc.assert(
+    fc.property(fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n - 1n }), (offset) => {
+      assert(readUint64(uint64(offset), 0) >= 2 ** 53);
+    }),
+  );
+});
+
+test('what is no 64-bit integer is not written', () => {
+  for (const value of [-1, 0.5, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]) {
+    assert.throws(() => writeUint64(Buffer.alloc(8), 0, value), /64-bit/);
+  }
+});
+
+test.run();
