@@ -1,0 +1,70 @@
+// The configuration as the product uses it: checked, complete, in bytes and milliseconds. Values only; made by load.ts.
+import type { NbdAddress } from './address.js';
+
+export interface ServerConfig {
+  /** `port` 0: the system chooses. `unix`: a socket to serve on besides TCP, or null. */
+  nbd: { host: string; port: number; unix: string | null; connectionsMax: number; handshakeMs: number };
+  api: { host: string; port: number };
+  /** Relative paths are relative to the working directory. */
+  dataDirectory: string;
+  logLevel: 'trace' | 'debug' | 'info' | 'warn' | 'error' | 'silent';
+}
+
+export interface HealthSource {
+  type: 'smartctl_exporter' | 'node_exporter';
+  url: string;
+  everyMs: number;
+}
+
+interface AnyNode {
+  id: string;
+  zone: string;
+  site: string;
+  /** Null: not given. */
+  capacityBytes: number | null;
+  /** Without any, an agent is asked for its own metrics. */
+  health: HealthSource[];
+  /** NBD connections where the node allows several. */
+  connectionsMax: number;
+  /** How long a request of a lost connection may still land in the node; 0 where the node fences. */
+  zombieMs: number;
+}
+
+/** plain: any NBD server, with the exports that may take a mirror. agent: a storage-node agent. embedded: an agent within the gateway. */
+export type NodeConfig =
+  | (AnyNode & { kind: 'plain'; address: NbdAddress; spares: string[] })
+  | (AnyNode & { kind: 'agent'; url: string })
+  | (AnyNode & { kind: 'embedded'; directory: string });
+
+export interface PolicyConfig {
+  name: string;
+  mirror: { standing: number; onPrediction: number; durability: 'async' | 'sync'; queueBytes: number };
+  /** `minimum` bounds the adaptive threshold from below. */
+  prediction: { threshold: 'adaptive' | number; minimum: number; horizonMs: number };
+  flip: { automatic: boolean; deadlineMs: number; afterSyncedMs: number };
+  rollback: { observeMs: number; onFalseAlarm: 'flip-back' | 'stay' };
+  /** `everyMs` 0: only when asked. */
+  scrub: { afterMirror: boolean; everyMs: number; bytesPerSecond: number };
+  copy: { bytesPerSecond: number; hostLatencyGuard: number };
+  /** A request older than `hangAfterMs` hangs. Without a complete mirror hosts wait `giveUpAfterMs` before they get an error. */
+  failover: { hangAfterMs: number; giveUpAfterMs: number };
+}
+
+export interface VolumeConfig {
+  name: string;
+  sizeBytes: number;
+  /** Node and export are the first placement only; afterwards the store knows where the volume is. */
+  node: string;
+  export: string;
+  policy: PolicyConfig;
+  priority: number;
+  labels: Record<string, string>;
+}
+
+export interface Config {
+  server: ServerConfig;
+  nodes: NodeConfig[];
+  volumes: VolumeConfig[];
+  /** `default` is always there. */
+  policies: PolicyConfig[];
+}

@@ -1,0 +1,75 @@
+// A node's entry into the product's form, with what must hold within the one entry: exactly one kind, addresses that
+// can be read, keys that fit the kind.
+import { parseHttpUrl, parseNbdUri } from './address.js';
+import type { HealthSource, NodeConfig } from './config.js';
+import type { KeyPath } from './problem.js';
+import type { NodeInput } from './schema.js';
+
+export type Report = (path: KeyPath, message: string, part?: 'key' | 'value') => void;
+
+const kinds = ['nbd', 'agent', 'embedded'] as const;
+const zombieDefaultMs = 30_000;
+
+function healthSources(input: NodeInput, path: KeyPath, report: Report): HealthSource[] {
+  return input.health.flatMap(({ type, url, every }, at) => {
+    const parsed = parseHttpUrl(url, 'http://127.0.0.1:9633/metrics');
+    if (parsed.ok) return [{ type, url: parsed.value, everyMs: every }];
+    report([...path, 'health', at, 'url'], parsed.problem);
+    return [];
+  });
+}
+
+/** Agents make exports on demand and fence what is late: what plain nodes need for that means nothing there. */
+function refusePlainKeys(input: NodeInput, path: KeyPath, report: Report): void {
+  if (input.spares !== undefined && input.spares.length > 0) {
+    report([...path, 'spares'], 'is for nbd nodes: an agent makes exports for mirrors itself, so remove it', 'key');
+  }
+  if (input.zombie !== undefined && input.zombie > 0) {
+    report([...path, 'zombie'], 'is for nbd nodes: an agent keeps late requests out itself, so remove it', 'key');
+  }
+}
+
+function reportTwice(spares: string[], path: KeyPath, report: Report): void {
+  spares.forEach((spare, at) => {
+    const first = spares.indexOf(spare);
+    if (first < at) report([...path, 'spares', at], `"${spare}" is already spares[${first}]: name each export once`);
+  });
+}
+
+/** Null when a problem was reported that leaves nothing to work with. */
+export function nodeConfig(input: NodeInput, path: KeyPath, report: Report): NodeConfig | null {
+  const given = kinds.filter((kind) => input[kind] !== undefined);
+  if (given.length === 0) {
+    report(path, 'has no address: give nbd (an NBD server), agent (a storage-node agent) or embedded (an agent within the gateway)');
+  }
+  if (given.length > 1)
+    report([...path, given[1]], `is given besides ${given[0]}: a node is one of nbd, agent and embedded, remove the others`, 'key');
+  const common = {
+    id: input.id,
+    zone: input.zone,
+    site: input.site,
+    capacityBytes: input.capacity ?? null,
+    health: healthSources(input, path, report),
+    connectionsMax: input.connections,
+  };
+  if (given.length !== 1) return null;
+  if (input.nbd !== undefined) {
+    const spares = input.spares ?? [];
+    reportTwice(spares, path, report);
+    const uri = parseNbdUri(input.nbd);
+    if (!uri.ok) report([...path, 'nbd'], uri.problem);
+    else if (uri.value.export !== '') {
+      const right = "write it as a volume's export or in spares, and leave it out here";
+      report([...path, 'nbd'], `names the export "${uri.value.export}", but a node's address is its server's: ${right}`);
+    } else return { ...common, kind: 'plain', address: uri.value.address, spares, zombieMs: input.zombie ?? zombieDefaultMs };
+    return null;
+  }
+  refusePlainKeys(input, path, report);
+  if (input.embedded !== undefined) return { ...common, kind: 'embedded', directory: input.embedded.dir, zombieMs: 0 };
+  const url = parseHttpUrl(input.agent ?? '', 'http://127.0.0.1:8091');
+  if (!url.ok) report([...path, 'agent'], url.problem);
+  else if (new URL(url.value).pathname !== '/' || /[?#]/.test(url.value)) {
+    report([...path, 'agent'], `must be the agent alone, without a path: write ${new URL(url.value).origin}`);
+  } else return { ...common, kind: 'agent', url: url.value, zombieMs: 0 };
+  return null;
+}

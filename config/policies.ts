@@ -1,0 +1,32 @@
+// A policy's entry into the product's form, with what must hold within the one entry. What a policy leaves out has the
+// built-in default, whatever the policy named `default` says.
+import type { PolicyConfig } from './config.js';
+import type { Report } from './nodes.js';
+import type { KeyPath } from './problem.js';
+import type { PolicyInput } from './schema.js';
+import { formatDuration } from './units.js';
+
+/** Null when a problem was reported that leaves nothing to work with. */
+export function policyConfig(name: string, input: PolicyInput, path: KeyPath, report: Report): PolicyConfig | null {
+  const { mirror, prediction, flip, rollback, scrub, copy, failover } = input;
+  if (failover.giveUpAfter < failover.hangAfter) {
+    const least = formatDuration(failover.hangAfter);
+    report([...path, 'failover', 'giveUpAfter'], `must be at least hangAfter (${least}): before that a request counts as merely slow`);
+  }
+  // The one place that refuses the journal: with the queue on disk this check goes, and `durability` in config.ts gains it.
+  if (mirror.durability === 'journal') {
+    const right = 'write sync, whose promise is stronger (every mirror has a write before it is answered as durable), or async';
+    report([...path, 'mirror', 'durability'], `journal is not available in this version: ${right}`);
+    return null;
+  }
+  return {
+    name,
+    mirror: { standing: mirror.standing, onPrediction: mirror.onPrediction, durability: mirror.durability, queueBytes: mirror.queue },
+    prediction: { threshold: prediction.threshold, minimum: prediction.minimum, horizonMs: prediction.horizon },
+    flip: { automatic: flip.automatic, deadlineMs: flip.deadline, afterSyncedMs: flip.afterSynced },
+    rollback: { observeMs: rollback.observe, onFalseAlarm: rollback.onFalseAlarm },
+    scrub: { afterMirror: scrub.afterMirror, everyMs: scrub.every, bytesPerSecond: scrub.bandwidth },
+    copy: { bytesPerSecond: copy.bandwidth, hostLatencyGuard: copy.hostLatencyGuard },
+    failover: { hangAfterMs: failover.hangAfter, giveUpAfterMs: failover.giveUpAfter },
+  };
+}
