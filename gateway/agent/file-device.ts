@@ -98,8 +98,15 @@ export class FileDevice implements Device {
     this.#closing = true;
     await this.drained();
     const errno = await new Promise<number>((resolve) => this.#flusher.join({ flushed: resolve }));
-    await new Promise<void>((resolve) => close(this.#fd, () => resolve()));
+    await this.discard();
     return errno;
+  }
+
+  /** As `close`, without the flush: for data that is about to be removed. */
+  async discard(): Promise<void> {
+    this.#closing = true;
+    await this.drained();
+    await new Promise<void>((resolve) => close(this.#fd, () => resolve()));
   }
 
   #start(request: DeviceRequest): void {
@@ -121,7 +128,7 @@ export class FileDevice implements Device {
     this.#active -= 1;
     const next = this.#dequeue();
     if (next) this.#start(next);
-    if (errno === 0 && request.fua && request.op !== OP.READ) this.#flusher.join(operation);
+    if (errno === 0 && request.fua && (request.op === OP.WRITE || request.op === OP.ZEROES)) this.#flusher.join(operation);
     else this.#answer(operation, errno);
   };
 

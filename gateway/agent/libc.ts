@@ -1,12 +1,11 @@
-// The system calls Node.js has no name for: fallocate, lseek with SEEK_DATA and SEEK_HOLE, flock. They go through
-// koffi, which is an optional dependency: without it, or off 64-bit Linux, there is no Libc and callers fall back.
-// fallocate and lseek run on worker threads and never block the event loop; flock is only ever asked not to wait.
+// The system calls Node.js has no name for: fallocate, and lseek with SEEK_DATA and SEEK_HOLE. They go through koffi,
+// which is an optional dependency: without it, or off 64-bit Linux, there is no Libc and callers fall back. They run on
+// worker threads and never block the event loop.
 
 /** Linux error numbers of what these calls answer and the callers tell apart. */
 export const SYSTEM_ERRNO = {
   EINTR: 4,
   ENXIO: 6,
-  EWOULDBLOCK: 11,
   ENODEV: 19,
   EINVAL: 22,
   EFBIG: 27,
@@ -18,15 +17,12 @@ export const SYSTEM_ERRNO = {
 
 export const FALLOCATE = { KEEP_SIZE: 1, PUNCH_HOLE: 2, ZERO_RANGE: 16 } as const;
 export const WHENCE = { SEEK_DATA: 3, SEEK_HOLE: 4 } as const;
-const LOCK_EX_NB = 2 | 4;
 
 export interface Libc {
   /** `done(errno)`: 0 is success. Offsets and lengths are bytes, up to 2^53. */
   fallocate(fd: number, mode: number, offset: number, length: number, done: (errno: number) => void): void;
   /** `done(errno, position)`: the position is bytes from the start of the file. */
   seek(fd: number, offset: number, whence: number, done: (errno: number, position: number) => void): void;
-  /** An exclusive flock without waiting: 0, or EWOULDBLOCK when another open file holds it. Freed when the file is closed. */
-  lock(fd: number): number;
 }
 
 /** koffi throws above 256 calls under way in the whole process; what is over this bound waits here. */
@@ -42,7 +38,7 @@ class KoffiLibc implements Libc {
   #waiting: Start[] = [];
 
   constructor(
-    private readonly calls: { fallocate: IntegerCall; lseek: IntegerCall; flock: IntegerCall },
+    private readonly calls: { fallocate: IntegerCall; lseek: IntegerCall },
     private readonly errno: () => number,
   ) {}
 
@@ -64,10 +60,6 @@ class KoffiLibc implements Libc {
         done(errno, result);
       });
     });
-  }
-
-  lock(fd: number): number {
-    return this.#errnoOf(null, this.calls.flock(fd, LOCK_EX_NB));
   }
 
   /** koffi keeps the thread's errno of an asynchronous call for its callback: read it there, before any other call. */
@@ -103,12 +95,11 @@ export function loadLibc(): Promise<Libc | null> {
 async function load(): Promise<Libc | null> {
   if (process.platform !== 'linux' || !SIXTY_FOUR_BITS.has(process.arch)) return null;
   try {
-    const koffi = await import('koffi');
+    const { default: koffi } = await import('koffi');
     const program = koffi.load(null);
     const calls = {
       fallocate: program.func('int fallocate(int fd, int mode, int64_t offset, int64_t length)') as IntegerCall,
       lseek: program.func('int64_t lseek(int fd, int64_t offset, int whence)') as IntegerCall,
-      flock: program.func('int flock(int fd, int operation)') as IntegerCall,
     };
     return new KoffiLibc(calls, () => koffi.errno());
   } catch {

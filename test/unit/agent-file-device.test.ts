@@ -43,7 +43,6 @@ async function readAll(device: FileDevice): Promise<Buffer> {
 const refusing: Libc = {
   fallocate: (_fd, _mode, _offset, _length, done) => setImmediate(done, SYSTEM_ERRNO.EOPNOTSUPP),
   seek: (_fd, offset, _whence, done) => setImmediate(done, SYSTEM_ERRNO.EINVAL, offset),
-  lock: () => 0,
 };
 
 const SIZE_BYTES = 256 * 1024 + 700;
