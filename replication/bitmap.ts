@@ -56,12 +56,27 @@ export class Bitmap {
     for (let region = Math.floor(offset / this.regionBytes); region <= last; region += 1) this.add(region);
   }
 
+  /** Sets every region that lies wholly inside the byte range: for knowledge, where a wrong bit would do harm. */
+  setInside(offset: number, lengthBytes: number): void {
+    const end = offset + lengthBytes;
+    for (let region = Math.ceil(offset / this.regionBytes); region < this.regions; region += 1) {
+      if (Math.min(this.sizeBytes, (region + 1) * this.regionBytes) > end) return;
+      this.add(region);
+    }
+  }
+
+  /** Clears every region that the byte range touches: for knowledge that a write made void. */
+  clearTouched(offset: number, lengthBytes: number): void {
+    if (lengthBytes <= 0 || this.#count === 0) return;
+    const last = Math.min(this.regions - 1, Math.floor((offset + lengthBytes - 1) / this.regionBytes));
+    for (let region = Math.floor(offset / this.regionBytes); region <= last; region += 1) this.delete(region);
+  }
+
   /** Clears every region that lies wholly inside the byte range; the device's short last region ends at its size. */
   clearRange(offset: number, lengthBytes: number): void {
     const end = offset + lengthBytes;
     for (let region = Math.ceil(offset / this.regionBytes); region < this.regions; region += 1) {
-      const regionEnd = Math.min(this.sizeBytes, (region + 1) * this.regionBytes);
-      if (regionEnd > end) return;
+      if (Math.min(this.sizeBytes, (region + 1) * this.regionBytes) > end) return;
       this.delete(region);
     }
   }

@@ -78,6 +78,13 @@ export class RangeLock {
     return false;
   }
 
+  /** Every range that is held or waited for. */
+  *ranges(): Iterable<{ offset: number; length: number }> {
+    for (let entry = this.#first; entry !== null; entry = entry.lockNext) {
+      yield { offset: entry.lockOffset, length: entry.lockEnd - entry.lockOffset };
+    }
+  }
+
   #wake(from: LockEntry | null, offset: number, end: number): void {
     // Granting may release and acquire again, so collect first.
     let ready: LockEntry[] | null = null;

@@ -231,7 +231,8 @@ export class Upstream implements Device {
       this.#transmitFlush(job);
       return;
     }
-    if (job.op === OP.STATUS && !features.status) {
+    // Where bytes are kept for the node, what it says of its holes may be wrong: nothing is said then.
+    if (job.op === OP.STATUS && (!features.status || !this.#guards.empty)) {
       job.extents = [{ lengthBytes: job.length, hole: false, zero: false }];
       this.#finish(job, ERRNO.OK);
       return;

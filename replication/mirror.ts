@@ -1,0 +1,260 @@
+// One mirror of a volume: its dirty regions, its replication queue and its copier, and what they add up to. It is
+// complete when nothing is dirty: then everything it lacks is in the queue, in memory (rule 5). Whatever fails here only
+// makes regions dirty; no error of a mirror ever reaches a host (rule 7).
+import { Bitmap } from './bitmap.js';
+import { Copier } from './copier.js';
+import type { Device, Op } from './device.js';
+import type { Hasher } from './hasher.js';
+import type { RangeLock } from './range-lock.js';
+import type { RegionSums } from './region-sums.js';
+import { type Applied, DROPPED, ORIGIN, ReplicationQueue } from './replication-queue.js';
+import type { Throttle } from './throttle.js';
+import type { Clock } from './world.js';
+
+/** The same words as the API's mirror states. */
+export type MirrorCondition = 'copying' | 'catching-up' | 'synced' | 'lost' | 'failed';
+
+/** Refusals in a row after which a mirror is given up until someone looks. */
+const REFUSALS_MAX = 16;
+
+export interface MirrorOptions {
+  device: Device;
+  sizeBytes: number;
+  regionBytes: number;
+  /** Nothing was ever written to the target and it reads as zero. */
+  blank: boolean;
+  /** Kept in sync after a flip: it never slows a host, it falls back at once. */
+  reverse: boolean;
+  queueBytesMax: number;
+  /** A mirror that takes nothing for this long while its queue waits falls back to its bitmap. */
+  stallMs: number;
+  lock: RangeLock;
+  sums: RegionSums;
+  hasher: Hasher;
+  throttle: Throttle;
+  clock: Clock;
+  source(): Device;
+  changed(from: MirrorCondition, to: MirrorCondition, reason: string | null): void;
+  /** Space in the queue came free, or the queue is not used any more: hosts that waited may look again. */
+  room(): void;
+}
+
+export class Mirror {
+  readonly dirty: Bitmap;
+  readonly queue: ReplicationQueue;
+  readonly #options: MirrorOptions;
+  readonly #copier: Copier;
+  #condition: MirrorCondition = 'lost';
+  #reason: string | null = 'not connected yet';
+  #everSynced = false;
+  #up = false;
+  #refusals = 0;
+  #rateFromMs: number;
+  #rateFromBytes: number;
+  #rate = 0;
+  #stopped = false;
+
+  constructor(options: MirrorOptions) {
+    this.#options = options;
+    this.dirty = new Bitmap(options.sizeBytes, options.regionBytes);
+    this.queue = new ReplicationQueue(options.device, options.clock, {
+      refused: (offset, length, errno) => this.#refused(offset, length, errno),
+      room: () => options.room(),
+    });
+    let blank: Bitmap | null = null;
+    if (options.blank) {
+      blank = new Bitmap(options.sizeBytes, options.regionBytes);
+      blank.setAll();
+    }
+    this.#copier = new Copier({
+      source: () => options.source(),
+      lock: options.lock,
+      sums: options.sums,
+      hasher: options.hasher,
+      throttle: options.throttle,
+      clock: options.clock,
+      queue: this.queue,
+      dirty: this.dirty,
+      blank,
+      progressed: () => this.#look(),
+      sourceRefused: (offset, errno) => {
+        this.#reason = `the active target refused to read ${options.regionBytes} bytes at ${offset} (error ${errno}); it is tried again`;
+      },
+    });
+    this.#rateFromMs = options.clock.nowMs();
+    this.#rateFromBytes = 0;
+  }
+
+  get condition(): MirrorCondition {
+    return this.#condition;
+  }
+
+  get reason(): string | null {
+    return this.#reason;
+  }
+
+  get reverse(): boolean {
+    return this.#options.reverse;
+  }
+
+  /** Everything the volume has is on the mirror or in its queue. */
+  get complete(): boolean {
+    return this.dirty.count === 0 && !this.#copier.busy && this.#condition !== 'failed' && this.#everSynced;
+  }
+
+  /** Complete, and its node answers. */
+  get usable(): boolean {
+    return this.#up && this.complete;
+  }
+
+  get copiedBytes(): number {
+    return this.dirty.sizeBytes - this.dirty.countBytes;
+  }
+
+  /** Bytes copied per second, lately. */
+  get copyBytesPerSecond(): number {
+    return this.#rate;
+  }
+
+  /** Something is dirty from the start: the whole device, or what a restart left in doubt. Before `connected`. */
+  markDirty(offset: number, length: number): void {
+    this.dirty.setRange(offset, length);
+  }
+
+  /** A mirror that was in sync before (a flip's old target, or one that a restart finds complete) needs no first copy. */
+  adopt(): void {
+    this.#everSynced = true;
+  }
+
+  /** The target answers. */
+  connected(): void {
+    this.#up = true;
+    if (this.#condition === 'failed' || this.#stopped) return;
+    this.#refusals = 0;
+    this.#enter(this.#everSynced ? 'catching-up' : 'copying', null);
+    this.#copier.enable(true);
+    this.#look();
+  }
+
+  /** The target does not answer; what is queued waits for it, for a while. */
+  lost(reason: string): void {
+    this.#up = false;
+    this.#copier.enable(false);
+    if (this.#condition === 'failed') return;
+    this.#enter('lost', reason);
+    if (this.#options.reverse) this.fallBack(reason);
+  }
+
+  /** Latched: nothing is sent any more; only dropping and making it anew helps. */
+  fail(reason: string): void {
+    if (this.#condition === 'failed') return;
+    this.#copier.enable(false);
+    this.#enter('failed', reason);
+    this.fallBack(reason);
+  }
+
+  /** Would a write of this cost have to wait for room? Never for a mirror that does not take writes into its queue. */
+  mustWait(costBytes: number, admittedBytes: number): boolean {
+    if (this.#options.reverse || this.#condition === 'failed' || this.queue.hostBytes === 0) return false;
+    return this.queue.hostBytes + admittedBytes + costBytes > this.#options.queueBytesMax;
+  }
+
+  /** The active target has acknowledged a write: take it. Under the write's lock. `applied` is told when it is on the mirror, or never will be by this way. */
+  push(
+    write: { op: Op; offset: number; length: number; data: Buffer | null; punch: boolean },
+    applied: Applied | null,
+    fua: boolean,
+  ): void {
+    this.#copier.wrote(write.offset, write.length);
+    if (this.#condition === 'failed' || this.dirty.allIn(write.offset, write.length)) {
+      this.dirty.setRange(write.offset, write.length);
+      applied?.(DROPPED);
+      return;
+    }
+    const overfull = this.queue.hostBytes + ReplicationQueue.cost(write.length, write.op) > this.#options.queueBytesMax;
+    if (this.#options.reverse && (overfull || !this.#up)) {
+      this.dirty.setRange(write.offset, write.length);
+      if (overfull) this.fallBack('the old target is slower than the hosts write');
+      applied?.(DROPPED);
+      return;
+    }
+    this.queue.push(write, ORIGIN.HOST, applied, fua);
+  }
+
+  /** A write of unknown outcome: the copies may differ there. Under the write's lock. */
+  doubt(offset: number, length: number): void {
+    this.#copier.wrote(offset, length);
+    this.dirty.setRange(offset, length);
+    this.#slip('a write failed on the active target');
+    this.#copier.poke();
+  }
+
+  /** About four times a second: notices a mirror that takes nothing, and measures the copy. */
+  tick(): void {
+    if (this.queue.hostBytes > 0 && this.queue.stalledMs > this.#options.stallMs) {
+      this.fallBack(`the mirror took nothing for ${Math.round(this.queue.stalledMs)} ms`);
+    }
+    const nowMs = this.#options.clock.nowMs();
+    if (nowMs - this.#rateFromMs < 1000) return;
+    const copied = this.copiedBytes;
+    const rate = Math.max(0, ((copied - this.#rateFromBytes) / (nowMs - this.#rateFromMs)) * 1000);
+    this.#rate = this.#rate === 0 ? rate : this.#rate * 0.5 + rate * 0.5;
+    this.#rateFromMs = nowMs;
+    this.#rateFromBytes = copied;
+  }
+
+  /** The queue's writes become dirty regions: memory is freed and hosts go on (rule 5). */
+  fallBack(reason: string): void {
+    if (!this.queue.empty) {
+      for (const range of this.queue.ranges()) this.dirty.setRange(range.offset, range.length);
+      this.queue.dropUnsent();
+    }
+    this.#slip(reason);
+    this.#options.room();
+    this.#copier.poke();
+  }
+
+  /** Looks for dirty regions again: the source is back, or has changed. */
+  poke(): void {
+    this.#copier.poke();
+    this.#look();
+  }
+
+  stop(): void {
+    this.#stopped = true;
+    this.#copier.stop();
+  }
+
+  #refused(offset: number, length: number, errno: number): void {
+    this.dirty.setRange(offset, length);
+    this.#refusals += 1;
+    if (this.#refusals >= REFUSALS_MAX) this.fail(`its node refused ${this.#refusals} writes in a row, the last with error ${errno}`);
+    else this.#slip(`its node refused a write of ${length} bytes at ${offset} with error ${errno}`);
+    this.#copier.poke();
+  }
+
+  /** It was in step and is not any more. */
+  #slip(reason: string): void {
+    if (this.dirty.count > 0 && this.#condition === 'synced') this.#enter('catching-up', reason);
+  }
+
+  #look(): void {
+    if (this.#stopped || !this.#up || this.#condition === 'failed') return;
+    if (this.dirty.count > 0 || this.#copier.busy) {
+      this.#copier.poke();
+      return;
+    }
+    if (this.#condition === 'synced') return;
+    this.#everSynced = true;
+    this.#refusals = 0;
+    this.#enter('synced', null);
+  }
+
+  #enter(condition: MirrorCondition, reason: string | null): void {
+    const from = this.#condition;
+    this.#reason = reason;
+    if (from === condition) return;
+    this.#condition = condition;
+    this.#options.changed(from, condition, reason);
+  }
+}

@@ -1,0 +1,189 @@
+// What is known of each region's contents (rule 16): its xxh64, and whether every copy was read back with it.
+// A checksum is known or unknown. For extents that the intent log marks it lives in memory and dies with the gateway;
+// for the others it is a durable record. A record of a marked extent counts for nothing, and it is removed with the mark
+// and replaced or removed when the mark is taken away: no stale checksum is ever believed.
+//
+// Record `sum/<volume>/<extent, 8 hex digits>`: Uint8Array
+//   known bits    one for each region of the extent, least significant bit first
+//   checksums     8 bytes little endian for each region; 0 where unknown
+import assert from 'node:assert';
+import { Bitmap } from './bitmap.js';
+import type { Change, Records } from './world.js';
+
+interface ExtentSums {
+  sums: BigUint64Array;
+  known: Uint8Array;
+  /** Since it was last written to its record. */
+  changed: boolean;
+}
+
+export class RegionSums {
+  readonly regionBytes: number;
+  readonly #records: Records;
+  readonly #prefix: string;
+  readonly #perExtent: number;
+  readonly #isMarked: (extent: number) => boolean;
+  readonly #memory = new Map<number, ExtentSums>();
+  /** Regions that a scrub read from every copy and found equal, and that were not written since. */
+  readonly verified: Bitmap;
+  #root = 0n;
+
+  constructor(options: {
+    records: Records;
+    volume: string;
+    sizeBytes: number;
+    regionBytes: number;
+    extentBytes: number;
+    /** Does the intent log mark the extent? */
+    isMarked(extent: number): boolean;
+  }) {
+    this.regionBytes = options.regionBytes;
+    this.#records = options.records;
+    this.#prefix = `sum/${options.volume}/`;
+    this.#perExtent = options.extentBytes / options.regionBytes;
+    this.#isMarked = (extent) => options.isMarked(extent);
+    this.verified = new Bitmap(options.sizeBytes, options.regionBytes);
+  }
+
+  /** Over the checksums of the verified regions, hex; null: none is. Equal for every copy, because each was read. */
+  get root(): string | null {
+    return this.verified.count === 0 ? null : this.#root.toString(16).padStart(16, '0');
+  }
+
+  get(region: number): bigint | null {
+    const extent = Math.floor(region / this.#perExtent);
+    const sums = this.#memory.get(extent) ?? this.#stored(extent);
+    const at = region % this.#perExtent;
+    return sums !== null && (sums.known[at >>> 3] & (1 << (at & 7))) !== 0 ? sums.sums[at] : null;
+  }
+
+  /** The region was seen whole with this checksum. Only under its lock. */
+  set(region: number, sum: bigint): void {
+    const known = this.get(region);
+    if (known === sum) return;
+    if (known !== null && this.verified.has(region)) this.#unverify(region);
+    const extent = Math.floor(region / this.#perExtent);
+    let sums = this.#memory.get(extent);
+    if (sums === undefined) {
+      sums = this.#stored(extent) ?? this.#blank();
+      this.#memory.set(extent, sums);
+    }
+    const at = region % this.#perExtent;
+    sums.sums[at] = sum;
+    sums.known[at >>> 3] |= 1 << (at & 7);
+    sums.changed = true;
+  }
+
+  /** Every copy of the region was read and has this checksum. */
+  verify(region: number, sum: bigint): void {
+    this.set(region, sum);
+    if (this.verified.has(region)) return;
+    this.verified.add(region);
+    this.#root ^= mix(region, sum);
+  }
+
+  /** The range is about to be written: nothing is known of it any more. Its extents must be marked already. */
+  forget(offset: number, lengthBytes: number): void {
+    if (this.#memory.size === 0 && this.verified.count === 0) return;
+    const last = Math.floor((offset + lengthBytes - 1) / this.regionBytes);
+    for (let region = Math.floor(offset / this.regionBytes); region <= last; region += 1) {
+      if (this.verified.has(region)) this.#unverify(region);
+      const sums = this.#memory.get(Math.floor(region / this.#perExtent));
+      const at = region % this.#perExtent;
+      if (sums === undefined) continue;
+      sums.known[at >>> 3] &= ~(1 << (at & 7));
+      sums.changed = true;
+    }
+  }
+
+  /** To be committed together with the mark of an extent: from then on its checksums are in memory only. */
+  onMark(extent: number): Change {
+    if (!this.#memory.has(extent)) {
+      const sums = this.#stored(extent);
+      if (sums !== null) this.#memory.set(extent, sums);
+    }
+    return { remove: this.#key(extent) };
+  }
+
+  /** To be committed together with the removal of an extent's mark. */
+  onClear(extent: number): Change {
+    const sums = this.#memory.get(extent);
+    if (sums === undefined || sums.known.every((byte) => byte === 0)) return { remove: this.#key(extent) };
+    return { put: this.#key(extent), value: encode(sums) };
+  }
+
+  /** The removal of the mark is durable: memory may go, the record has it. */
+  cleared(extent: number): void {
+    if (!this.#isMarked(extent)) this.#memory.delete(extent);
+  }
+
+  /** Makes what was learnt of unmarked extents durable and frees its memory. */
+  async save(): Promise<void> {
+    const extents = [...this.#memory.keys()].filter((extent) => !this.#isMarked(extent));
+    if (extents.length === 0) return;
+    const saved = extents.map((extent) => this.#memory.get(extent)!);
+    for (const sums of saved) sums.changed = false;
+    await this.#records.commit(extents.map((extent) => this.onClear(extent)));
+    extents.forEach((extent, at) => {
+      if (this.#memory.get(extent) === saved[at] && !saved[at].changed) this.cleared(extent);
+    });
+  }
+
+  /** Regions of the extent whose checksum is unknown, as region numbers. */
+  unknownIn(extent: number): number[] {
+    const first = extent * this.#perExtent;
+    const unknown: number[] = [];
+    for (let region = first; region < Math.min(first + this.#perExtent, this.verified.regions); region += 1) {
+      if (this.get(region) === null) unknown.push(region);
+    }
+    return unknown;
+  }
+
+  /** Forgets everything, as changes to commit: no mirror is left, so nothing keeps checksums true. */
+  dropAll(): Change[] {
+    this.#memory.clear();
+    this.verified.clearAll();
+    this.#root = 0n;
+    return [...this.#records.list(this.#prefix)].map(([key]) => ({ remove: key }));
+  }
+
+  #unverify(region: number): void {
+    const sum = this.get(region);
+    assert(sum !== null);
+    this.verified.delete(region);
+    this.#root ^= mix(region, sum);
+  }
+
+  #stored(extent: number): ExtentSums | null {
+    if (this.#isMarked(extent)) return null;
+    const value = this.#records.get(this.#key(extent));
+    const knownBytes = Math.ceil(this.#perExtent / 8);
+    // A record of another shape says nothing: unknown is always safe.
+    if (!(value instanceof Uint8Array) || value.length !== knownBytes + this.#perExtent * 8) return null;
+    const bytes = Uint8Array.from(value);
+    return { known: bytes.slice(0, knownBytes), sums: new BigUint64Array(bytes.slice(knownBytes).buffer), changed: false };
+  }
+
+  #blank(): ExtentSums {
+    return { sums: new BigUint64Array(this.#perExtent), known: new Uint8Array(Math.ceil(this.#perExtent / 8)), changed: false };
+  }
+
+  #key(extent: number): string {
+    return this.#prefix + extent.toString(16).padStart(8, '0');
+  }
+}
+
+function encode(sums: ExtentSums): Uint8Array {
+  const bytes = new Uint8Array(sums.known.length + sums.sums.byteLength);
+  bytes.set(sums.known);
+  bytes.set(new Uint8Array(sums.sums.buffer), sums.known.length);
+  return bytes;
+}
+
+/** Spreads a region's checksum with its place, so that two regions that swapped contents do not cancel out. */
+function mix(region: number, sum: bigint): bigint {
+  let value = BigInt.asUintN(64, sum ^ (BigInt(region) * 0x9e3779b97f4a7c15n));
+  value = BigInt.asUintN(64, (value ^ (value >> 30n)) * 0xbf58476d1ce4e5b9n);
+  value = BigInt.asUintN(64, (value ^ (value >> 27n)) * 0x94d049bb133111ebn);
+  return value ^ (value >> 31n);
+}
