@@ -14,17 +14,27 @@ export interface LoadJob {
   seed: number;
 }
 
-const ATTACH_MS = 10_000;
-/** A connection on which nothing is left to do but on which answers are missing is given up after this time. */
-const DRAIN_MS = 10_000;
-const PASS_MS = 120_000;
+export interface LoadLimits {
+  attachMs: number;
+  /** After the window has closed, what is still in flight is given up after this time. */
+  drainMs: number;
+  passMs: number;
+}
+
+const LIMITS: LoadLimits = { attachMs: 10_000, drainMs: 10_000, passMs: 120_000 };
 
 export class LoadGenerator {
+  readonly #limits: LoadLimits;
   #contents: Contents | null = null;
+
+  constructor(limits: LoadLimits = LIMITS) {
+    this.#limits = limits;
+  }
 
   async run(job: LoadJob): Promise<Outcome<Reading>> {
     const connections = Array.from({ length: job.workload.connections }, () => new LoadConnection(job.endpoint));
-    const attachTimer = setTimeout(() => giveUp(connections, `not attached within ${ATTACH_MS / 1000} s`), ATTACH_MS);
+    const { attachMs } = this.#limits;
+    const attachTimer = setTimeout(() => giveUp(connections, `not attached within ${attachMs} ms`), attachMs);
     const sizes = await Promise.all(connections.map((connection) => connection.attached));
     clearTimeout(attachTimer);
     const contents = this.#contentsFor(sizes);
@@ -50,7 +60,8 @@ export class LoadGenerator {
     const beginUs = nowUs();
     const timed = extent.kind === 'window';
     const meter = timed ? new Meter(beginUs + extent.warmupMs * 1000, beginUs + (extent.warmupMs + extent.measureMs) * 1000) : new Meter();
-    const deadlineMs = timed ? extent.warmupMs + extent.measureMs + DRAIN_MS : PASS_MS;
+    const { drainMs, passMs } = this.#limits;
+    const deadlineMs = timed ? extent.warmupMs + extent.measureMs + drainMs : passMs;
     const timer = setTimeout(() => {
       const missing = connections.reduce((sum, connection) => sum + connection.outstanding, 0);
       giveUp(connections, `${missing} requests were not answered in time (${deadlineMs} ms)`);

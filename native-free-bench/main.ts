@@ -1,6 +1,6 @@
 // `npm run bench`: reads the command line, runs the benchmark, prints its tables. Whatever happens, Ctrl-C included, what
 // was started is stopped and the temporary directory is removed.
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type BenchReport, missingPaths, runBench } from './bench.js';
@@ -29,7 +29,22 @@ function print(report: BenchReport): void {
   for (const failure of failures) process.stdout.write(`failed: ${failure}\n`);
 }
 
+/** Why results could not be written there, known before minutes were spent on them; null: they can. */
+function whyNotWritable(file: string): string | null {
+  try {
+    appendFileSync(file, '');
+    return null;
+  } catch (error) {
+    return (error as Error).message;
+  }
+}
+
 async function run(options: BenchOptions): Promise<number> {
+  const unwritable = options.jsonFile === null ? null : whyNotWritable(options.jsonFile);
+  if (unwritable !== null) {
+    process.stderr.write(`--json: ${unwritable}\n`);
+    return EXIT.usage;
+  }
   const missing = missingPaths(options.paths);
   if (options.peersRequired && missing.length > 0) {
     const needed = missing.map(({ program, packages }) => `${program} (Debian: ${packages})`);
