@@ -1,0 +1,108 @@
+// Extents as BLOCK_STATUS payloads: golden bytes, and the protocol's rules against a naive map of every byte.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import { encodeBlockStatus } from '../../gateway/nbd/block-status.js';
+import type { Extent } from '../../replication/device.js';
+import { hex } from '../support/nbd-bytes.js';
+
+const test = suite('nbd block status');
+
+const DATA = { hole: false, zero: false };
+const HOLE = { hole: true, zero: true };
+const ZERO = { hole: false, zero: true };
+
+function parse(payload: Buffer): { lengthBytes: number; flags: number }[] {
+  const parsed: { lengthBytes: number; flags: number }[] = [];
+  for (let at = 4; at < payload.length; at += 8)
+    parsed.push({ lengthBytes: payload.readUInt32BE(at), flags: payload.readUInt32BE(at + 4) });
+  return parsed;
+}
+
+test('has its golden bytes', () => {
+  const extents = [
+    { lengthBytes: 4096, ...DATA },
+    { lengthBytes: 8192, ...HOLE },
+    { lengthBytes: 512, ...ZERO },
+    { lengthBytes: 512, hole: true, zero: false },
+  ];
+  assert.deepEqual(
+    encodeBlockStatus(7, extents, 13312, 1, false),
+    hex('00000007 00001000 00000000 00002000 00000003 00000200 00000002 00000200 00000001'),
+  );
+});
+
+test('REQ_ONE gives one extent, as long as it goes and no longer than the request', () => {
+  const extents = [
+    { lengthBytes: 100, ...HOLE },
+    { lengthBytes: 100, ...HOLE },
+    { lengthBytes: 100, ...DATA },
+  ];
+  assert.deepEqual(parse(encodeBlockStatus(1, extents, 1000, 1, true)), [{ lengthBytes: 200, flags: 3 }]);
+  assert.deepEqual(parse(encodeBlockStatus(1, extents, 150, 1, true)), [{ lengthBytes: 150, flags: 3 }]);
+});
+
+test('a block that the device calls two things is what both are', () => {
+  const extents = [
+    { lengthBytes: 700, ...HOLE },
+    { lengthBytes: 324, ...ZERO },
+    { lengthBytes: 1024, ...DATA },
+  ];
+  assert.deepEqual(parse(encodeBlockStatus(1, extents, 2048, 512, false)), [
+    { lengthBytes: 512, flags: 3 },
+    { lengthBytes: 512, flags: 2 },
+    { lengthBytes: 1024, flags: 0 },
+  ]);
+});
+
+test('a device that knows less than a block gets one block of data', () => {
+  assert.deepEqual(parse(encodeBlockStatus(1, [{ lengthBytes: 100, ...HOLE }], 4096, 512, false)), [{ lengthBytes: 512, flags: 0 }]);
+});
+
+test('a device that gives no extent is a bug', () => {
+  assert.throws(() => encodeBlockStatus(1, [], 4096, 1, false), /at least one extent/);
+  assert.throws(() => encodeBlockStatus(1, [{ lengthBytes: 0, ...DATA }], 4096, 1, false), /at least one extent/);
+});
+
+test('the number of extents is bounded; what is told is true', () => {
+  const extents = Array.from({ length: 40_000 }, (_, i) => ({ lengthBytes: 512, ...(i % 2 === 0 ? DATA : HOLE) }));
+  const told = parse(encodeBlockStatus(1, extents, 40_000 * 512, 512, false));
+  assert.equal(told.length, 16 * 1024);
+  assert(told.every(({ lengthBytes, flags }, i) => lengthBytes === 512 && flags === (i % 2 === 0 ? 0 : 3)));
+});
+
+test('keeps the rules and claims no hole or zero that is not, for any extents', () => {
+  const extent = fc.record({ lengthBytes: fc.integer({ min: 1, max: 40 }), hole: fc.boolean(), zero: fc.boolean() });
+  const block = fc.constantFrom(1, 2, 8, 16);
+  fc.assert(
+    fc.property(
+      fc.array(extent, { minLength: 1, maxLength: 20 }),
+      block,
+      fc.integer({ min: 1, max: 20 }),
+      fc.boolean(),
+      (extents, blockBytes, blocks, one) => {
+        const length = blocks * blockBytes;
+        const truth = extents.flatMap((each: Extent) =>
+          new Array<number>(each.lengthBytes).fill((each.hole ? 1 : 0) | (each.zero ? 2 : 0)),
+        );
+        const told = parse(encodeBlockStatus(1, extents, length, blockBytes, one));
+        assert(told.length >= 1 && (!one || told.length === 1));
+        let at = 0;
+        for (const [i, { lengthBytes, flags }] of told.entries()) {
+          assert(lengthBytes > 0 && lengthBytes % blockBytes === 0, 'whole blocks');
+          if (i > 0) assert.notEqual(flags, told[i - 1].flags, 'neighbours differ');
+          for (let start = at; start < at + lengthBytes; start += blockBytes) {
+            const all = Array.from({ length: blockBytes }, (_, k) => truth[start + k] ?? 0).reduce((a, b) => a & b);
+            assert.equal(flags, all);
+          }
+          at += lengthBytes;
+        }
+        assert(at <= length, 'not past the request');
+        if (!one && truth.length >= length) assert.equal(at, length, 'all of it, where the device knows all of it');
+      },
+    ),
+    { numRuns: 500 },
+  );
+});
+
+test.run();

@@ -1,0 +1,118 @@
+// The outbox: order, one flush a turn, and that no byte is changed before the wire has taken it.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import { Outbox } from '../../gateway/nbd/outbox.js';
+import type { Wire } from '../../gateway/wire.js';
+
+const test = suite('nbd outbox');
+
+/** A wire that holds on to what is written until `take` lets it go. */
+class SlowWire implements Wire {
+  readonly peer = 'slow';
+  readonly taken: Buffer[] = [];
+  held: Buffer[] = [];
+  corks = 0;
+  ready = true;
+
+  get queuedBytes(): number {
+    return this.held.reduce((sum, bytes) => sum + bytes.length, 0);
+  }
+
+  write(bytes: Buffer): boolean {
+    this.held.push(bytes);
+    return this.ready;
+  }
+
+  take(): void {
+    this.taken.push(...this.held.map((bytes) => Buffer.from(bytes)));
+    this.held = [];
+  }
+
+  cork(): void {
+    this.corks += 1;
+  }
+
+  uncork(): void {
+    this.corks -= 1;
+  }
+
+  pause(): void {}
+  resume(): void {}
+  end(): void {}
+  destroy(): void {}
+}
+
+test('small pieces leave as one, large data by reference between them', () => {
+  const outbox = new Outbox();
+  const wire = new SlowWire();
+  const large = Buffer.alloc(20_000, 3);
+  outbox.append(Buffer.from([1, 1]));
+  outbox.append(Buffer.from([2]));
+  outbox.append(large);
+  outbox.append(Buffer.from([4]));
+  assert.equal(outbox.empty, false);
+  outbox.flush(wire);
+  assert.deepEqual(
+    wire.held.map((bytes) => bytes.length),
+    [3, 20_000, 1],
+  );
+  assert.equal(wire.held[1], large);
+  assert.equal(wire.corks, 0, 'uncorked again');
+  assert.equal(outbox.empty, true);
+});
+
+test('says when the wire wants no more', () => {
+  const outbox = new Outbox();
+  const wire = new SlowWire();
+  outbox.append(Buffer.from([1]));
+  assert.equal(outbox.flush(wire), true);
+  wire.ready = false;
+  outbox.append(Buffer.from([2]));
+  outbox.append(Buffer.alloc(20_000));
+  assert.equal(outbox.flush(wire), false);
+});
+
+test('what was cleared is not sent', () => {
+  const outbox = new Outbox();
+  const wire = new SlowWire();
+  outbox.append(Buffer.from([1]));
+  outbox.append(Buffer.alloc(20_000));
+  outbox.append(Buffer.from([2]));
+  outbox.clear();
+  assert.equal(outbox.empty, true);
+  outbox.append(Buffer.from([3]));
+  outbox.flush(wire);
+  wire.take();
+  assert.deepEqual(Buffer.concat(wire.taken), Buffer.from([3]));
+});
+
+test('the stream arrives whole and unchanged, however slowly the wire takes it', () => {
+  const step = fc.oneof(
+    { weight: 6, arbitrary: fc.record({ append: fc.integer({ min: 1, max: 30_000 }) }) },
+    { weight: 3, arbitrary: fc.constant('flush' as const) },
+    { weight: 1, arbitrary: fc.constant('take' as const) },
+  );
+  fc.assert(
+    fc.property(fc.array(step, { maxLength: 80 }), (steps) => {
+      const outbox = new Outbox();
+      const wire = new SlowWire();
+      const sent: Buffer[] = [];
+      for (const one of steps) {
+        if (one === 'flush') outbox.flush(wire);
+        else if (one === 'take') wire.take();
+        else {
+          const bytes = Buffer.alloc(one.append, sent.length + 1);
+          sent.push(bytes);
+          outbox.append(bytes);
+        }
+      }
+      outbox.flush(wire);
+      wire.take();
+      assert(Buffer.concat(wire.taken).equals(Buffer.concat(sent)));
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test.run();
