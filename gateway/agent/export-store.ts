@@ -6,6 +6,7 @@ import { join } from 'node:path';
 import type { Clock, Log } from '../../replication/world.js';
 import { type Outcome, refuse } from '../control.js';
 import { FileLock, loadFlock } from '../store/file-lock.js';
+import type { ExportView } from './agent-schema.js';
 import { removeFile, replaceFile, syncDirectory } from './durable-file.js';
 import { type FileSystemFeatures, probeFileSystem } from './export-features.js';
 import { checkExportName, type ExportRecord, encodeRecord } from './export-record.js';
@@ -14,7 +15,7 @@ import type { FileDevice } from './file-device.js';
 import type { IoCounters } from './io-counters.js';
 import type { Libc } from './libc.js';
 import { type Claim, claim, mayDelete } from './ownership.js';
-import { type ExportView, StoredExport } from './stored-export.js';
+import { StoredExport } from './stored-export.js';
 
 const EXPORTS_MAX = 4096;
 const LOCK_NAME = 'agent.lock';

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 import type { Device } from '../../replication/device.js';
 import type { Clock, Log } from '../../replication/world.js';
 import type { Attachment, Export, ExportTable } from '../nbd/export.js';
-import { establishedPeers, peerKey } from './established-peers.js';
+import { peerKey } from './established-peers.js';
 import type { ExportStore } from './export-store.js';
 import type { Hold, StoredExport } from './stored-export.js';
 

@@ -4,31 +4,12 @@ import { constants, open } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { type Outcome, refuse } from '../control.js';
+import type { ExportView } from './agent-schema.js';
 import type { ExportRecord } from './export-record.js';
 import type { ExportPlace } from './export-scan.js';
 import { FileDevice, type FileDeviceOptions } from './file-device.js';
 
 const openFile = promisify(open);
-
-/** What the API says of an export. */
-export interface ExportView {
-  name: string;
-  sizeBytes: number;
-  kind: 'file' | 'block';
-  /** found: the data was there before the agent, which never removes it. */
-  origin: 'created' | 'found';
-  volume: string;
-  epoch: number;
-  role: 'active' | 'mirror' | null;
-  createdAt: string;
-  allocatedBytes: number;
-  /** Nothing is allocated: every byte reads as zero. */
-  blank: boolean;
-  /** Peers that are connected. */
-  clients: string[];
-  /** Why it cannot be used, or null. */
-  problem: string | null;
-}
 
 /** Somebody uses the export: it is not deleted meanwhile. */
 export interface Hold {
