@@ -1,0 +1,238 @@
+// Makes targets on nodes and gives their space back: an agent creates and deletes exports, a plain node lends one of its
+// spares, which comes back once the volume layer has trimmed it. Guarantees: nothing is freed that a volume uses, and
+// nothing that was made is forgotten, whatever crashes (rule 20). Freeing is tried until it is done; it never blocks.
+import assert from 'node:assert/strict';
+import type { Clock, Log, Records, Timer } from '../../replication/world.js';
+import { type EventSink, type Outcome, refuse, type TargetRef } from '../control.js';
+import { type Condemned, condemnedKey, readCondemned } from './condemned.js';
+
+/** What placement needs of an agent; gateway/agent's client has it. */
+export interface ExportMaker {
+  createExport(wish: { name: string; sizeBytes: number; volume: string; epoch: number; role: 'mirror' }): Promise<Outcome<unknown>>;
+  deleteExport(name: string, owner: { volume: string; epoch: number }): Promise<Outcome<unknown>>;
+}
+
+export type ControlledNode =
+  | { id: string; kind: 'agent'; agent: ExportMaker }
+  /** Exports that may take a mirror. */
+  | { id: string; kind: 'plain'; spares: readonly string[] };
+
+export interface NodeControlOptions {
+  clock: Clock;
+  log: Log;
+  records: Records;
+  events: EventSink;
+  node(id: string): ControlledNode | undefined;
+  /** Some volume's durable record names it as active target or mirror, also of a volume that is not served now. */
+  isUsed(target: TargetRef): boolean;
+  /** Gives a plain node's space back; the target is no volume's any more. */
+  trim(target: TargetRef): Promise<Outcome<unknown>>;
+}
+
+interface Freeing {
+  entry: Condemned;
+  /** A volume is about to use it, or to forget it. */
+  held: boolean;
+  refusals: number;
+  timer: Timer | null;
+  running: boolean;
+}
+
+const RETRY_MS = { first: 1_000, last: 300_000 };
+const NAME_TRIES = 20;
+const NAME_CHARS_MAX = 64;
+/** Refusals that time does not heal: the export is somebody else's by now. */
+const FINAL_CODES: ReadonlySet<string> = new Set(['owner-mismatch', 'stale-epoch']);
+
+export class NodeControl {
+  readonly #options: NodeControlOptions;
+  readonly #freeing = new Map<string, Freeing>();
+  readonly #work = new Set<Promise<void>>();
+  #stopped = false;
+
+  constructor(options: NodeControlOptions) {
+    this.#options = options;
+    for (const entry of readCondemned(options.records, options.log)) this.#freeing.set(condemnedKey(entry), fresh(entry, false));
+  }
+
+  /** Goes on freeing what an earlier process left. Once the volumes' records are readable. */
+  start(): void {
+    for (const freeing of this.#freeing.values()) this.#kick(freeing);
+  }
+
+  /** Resolves when no attempt is under way; what is not freed stays in the list. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    for (const { timer } of this.#freeing.values()) timer?.cancel();
+    await Promise.all(this.#work);
+  }
+
+  /** A plain node's exports that may take a mirror now. */
+  freeSpares(id: string): string[] {
+    const node = this.#options.node(id);
+    if (node?.kind !== 'plain') return [];
+    return node.spares.filter((name) => this.#isFree({ node: id, export: name }));
+  }
+
+  /** Targets whose space is not given back yet. */
+  condemned(): TargetRef[] {
+    return [...this.#freeing.values()].filter(({ held }) => !held).map(({ entry }) => ({ node: entry.node, export: entry.export }));
+  }
+
+  /**
+   * A blank target for a mirror: a new export of an agent, or `spare` of a plain node. It is freed again unless `keep`
+   * is called. Codes: `node-not-found`, `no-spare`, `store-unwritable`, and the agent's.
+   */
+  async make(id: string, spare: string | null, wish: { volume: string; epoch: number; sizeBytes: number }): Promise<Outcome<TargetRef>> {
+    const node = this.#options.node(id);
+    if (!node) return refuse('node-not-found', `there is no node ${id}`);
+    return node.kind === 'agent' ? this.#create(id, node.agent, wish) : this.#lend(id, spare, wish);
+  }
+
+  /** A volume's durable record names the target now: it is not to be freed. */
+  async keep(target: TargetRef): Promise<void> {
+    const freeing = this.#freeing.get(condemnedKey(target));
+    if (freeing) await this.#strike(freeing);
+  }
+
+  /** Writes down that the target will be freed, before its volume forgets it. `free` starts that. */
+  async condemn(target: TargetRef, owner: { volume: string; epoch: number }): Promise<Outcome<TargetRef>> {
+    if (this.#freeing.has(condemnedKey(target))) return { ok: true, value: target };
+    return this.#write(target, owner);
+  }
+
+  /** No volume uses it any more; it must have been condemned or made. */
+  free(target: TargetRef): void {
+    const freeing = this.#freeing.get(condemnedKey(target));
+    if (!freeing) return;
+    freeing.held = false;
+    this.#kick(freeing);
+  }
+
+  #isFree(target: TargetRef): boolean {
+    return !this.#freeing.has(condemnedKey(target)) && !this.#options.isUsed(target);
+  }
+
+  async #create(id: string, agent: ExportMaker, wish: { volume: string; epoch: number; sizeBytes: number }): Promise<Outcome<TargetRef>> {
+    for (let turn = 1; turn <= NAME_TRIES; turn++) {
+      const target = { node: id, export: exportName(wish.volume, wish.epoch, turn) };
+      if (!this.#isFree(target)) continue;
+      const written = await this.#write(target, wish);
+      if (!written.ok) return written;
+      const made = await agent.createExport({ ...wish, name: target.export, role: 'mirror' });
+      if (made.ok) return { ok: true, value: target };
+      // Somebody else's: not ours to delete. Anything else may have created it all the same.
+      if (made.code === 'export-exists') await this.keep(target);
+      else this.free(target);
+      if (made.code !== 'export-exists') return made;
+    }
+    return refuse('export-exists', `${id} has exports under all names that ${wish.volume} could use`);
+  }
+
+  async #lend(id: string, spare: string | null, wish: { volume: string; epoch: number }): Promise<Outcome<TargetRef>> {
+    const name = spare ?? this.freeSpares(id)[0];
+    const target = name === undefined ? null : { node: id, export: name };
+    if (!target || !this.#isFree(target)) return refuse('no-spare', `${id} has no spare export that is free`);
+    return this.#write(target, wish);
+  }
+
+  async #write(target: TargetRef, { volume, epoch }: { volume: string; epoch: number }): Promise<Outcome<TargetRef>> {
+    const { records, clock, log } = this.#options;
+    const entry: Condemned = { version: 1, ...target, volume, epoch, at: new Date(clock.wallMs()).toISOString() };
+    const key = condemnedKey(target);
+    assert(!this.#freeing.has(key), `${key} is in the list already`);
+    // In the list before it is durable: nobody may take the same spare meanwhile.
+    this.#freeing.set(key, fresh(entry, true));
+    try {
+      await records.commit([{ put: key, value: entry }]);
+      return { ok: true, value: target };
+    } catch (error) {
+      const reason = (error as Error).message;
+      log.error({ key, reason }, 'a target cannot be written down, so it is not touched');
+      this.#freeing.delete(key);
+      return refuse('store-unwritable', `the records cannot be written: ${reason}`);
+    }
+  }
+
+  #kick(freeing: Freeing): void {
+    if (this.#stopped || freeing.held || freeing.running) return;
+    freeing.timer?.cancel();
+    freeing.timer = null;
+    freeing.running = true;
+    const work = this.#attempt(freeing).finally(() => this.#work.delete(work));
+    this.#work.add(work);
+  }
+
+  async #attempt(freeing: Freeing): Promise<void> {
+    const { entry } = freeing;
+    const used = this.#options.isUsed(entry);
+    const freed = used ? ({ ok: true, value: null } as const) : await this.#release(entry);
+    freeing.running = false;
+    if (this.#freeing.get(condemnedKey(entry)) !== freeing) return;
+    if (!freed.ok && !FINAL_CODES.has(freed.code)) {
+      this.#again(freeing, freed.message);
+      return;
+    }
+    if (!(await this.#strike(freeing))) return;
+    if (used) return;
+    const where = entry.export === '' ? entry.node : `${entry.node}/${entry.export}`;
+    this.#options.events.publish({
+      type: freed.ok ? 'target.freed' : 'target.left',
+      level: freed.ok ? 'info' : 'warning',
+      message: freed.ok ? `The space of ${where} is free again.` : `${where} is left as it is: ${freed.message}`,
+      volume: entry.volume,
+      node: entry.node,
+      details: { export: entry.export },
+    });
+  }
+
+  async #release(entry: Condemned): Promise<Outcome<unknown>> {
+    const node = this.#options.node(entry.node);
+    if (!node) return refuse('node-not-found', `${entry.node} is not in the configuration any more`);
+    if (node.kind === 'plain') return this.#options.trim({ node: entry.node, export: entry.export });
+    const deleted = await node.agent.deleteExport(entry.export, { volume: entry.volume, epoch: entry.epoch });
+    return !deleted.ok && deleted.code === 'export-unknown' ? { ok: true, value: null } : deleted;
+  }
+
+  #again(freeing: Freeing, reason: string): void {
+    const { entry } = freeing;
+    freeing.refusals += 1;
+    const delayMs = Math.min(RETRY_MS.last, RETRY_MS.first * 2 ** Math.min(freeing.refusals - 1, 20));
+    if (!this.#stopped) freeing.timer = this.#options.clock.after(delayMs, () => this.#kick(freeing));
+    if (freeing.refusals > 1) return;
+    this.#options.events.publish({
+      type: 'target.free-delayed',
+      level: 'warning',
+      message: `The space of ${entry.export === '' ? entry.node : `${entry.node}/${entry.export}`} cannot be given back yet: ${reason}. It is tried until it is.`,
+      volume: entry.volume,
+      node: entry.node,
+      details: { export: entry.export },
+    });
+  }
+
+  /** Takes it off the list; false: the records could not be written and it is tried again. */
+  async #strike(freeing: Freeing): Promise<boolean> {
+    const key = condemnedKey(freeing.entry);
+    try {
+      await this.#options.records.commit([{ remove: key }]);
+    } catch (error) {
+      // It stays in the list; whoever looks next sees whether a volume uses it.
+      freeing.held = false;
+      this.#again(freeing, (error as Error).message);
+      return false;
+    }
+    freeing.timer?.cancel();
+    this.#freeing.delete(key);
+    return true;
+  }
+}
+
+function fresh(entry: Condemned, held: boolean): Freeing {
+  return { entry, held, refusals: 0, timer: null, running: false };
+}
+
+/** `<volume>.<epoch>`, then with a number; as many characters as an agent takes. */
+function exportName(volume: string, epoch: number, turn: number): string {
+  const suffix = `.${epoch}${turn > 1 ? `-${turn}` : ''}`;
+  return volume.slice(0, NAME_CHARS_MAX - suffix.length) + suffix;
+}
