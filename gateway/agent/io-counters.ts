@@ -18,11 +18,11 @@ export class IoCounters {
   /** Requests submitted and not yet answered. */
   inFlight = 0;
 
-  /** One request was answered: `bytes` is its length, counted only when `errno` is 0. */
+  /** One request was answered: `bytes` is its length, counted only when `errno` is 0, and not of a question about extents. */
   count(op: Op, bytes: number, errno: number): void {
     this.#completed[op] += 1;
-    if (errno === 0) this.#bytes[op] += bytes;
-    else this.#errors[op] += 1;
+    if (errno !== 0) this.#errors[op] += 1;
+    else if (op !== OP.STATUS) this.#bytes[op] += bytes;
   }
 
   list(): OperationCount[] {

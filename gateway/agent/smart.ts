@@ -5,7 +5,9 @@ import { execFile } from 'node:child_process';
 import { readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Clock, Log } from '../../replication/world.js';
-import { parseScan, parseSimulated, parseSmartctl, type SmartDisk } from './smart-disk.js';
+import { parseSimulated } from './simulated-disks.js';
+import type { SmartDisk } from './smart-disk.js';
+import { parseScan, parseSmartctl } from './smartctl-output.js';
 
 export const SIMULATED_NAME = 'smart.json';
 const SIMULATED_BYTES_MAX = 1024 * 1024;
@@ -62,6 +64,7 @@ export class Smart {
     const devices = scanned.ok ? scanned.value.slice(0, DISKS_MAX) : [];
     const disks = new Map<string, SmartDisk>();
     for (const { name, type } of devices) {
+      if (this.#stop.signal.aborted) return;
       const output = await this.#smartctl(['--json', '-a', '-n', 'standby', '-d', type, name]);
       const disk = output === null ? null : parseSmartctl(output);
       if (disk?.ok) disks.set(disk.value.device, this.#newest(disk.value));
