@@ -16,7 +16,7 @@ export interface WireHandlers {
 export interface Wire {
   /** Name of the other end, for logs and access rules: `127.0.0.1:43122`, `unix`. */
   readonly peer: string;
-  /** Bytes written and not yet taken by the system. */
+  /** Bytes written and not yet taken by the system; when it is 0, what was written may be changed again. */
   readonly queuedBytes: number;
   /** False: stop writing until `drain`. The bytes must not change until the wire has closed or drained. */
   write(bytes: Buffer): boolean;
