@@ -1,0 +1,385 @@
+// The server with its connections, from greeting to detaching, over wires in memory and a clock that the test moves.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import { ClientHandshake } from '../../gateway/nbd/client-handshake.js';
+import { NbdServer, type NbdServerOptions } from '../../gateway/nbd/server.js';
+import { ManualClock } from '../support/manual-clock.js';
+import { MemoryDevice } from '../support/memory-device.js';
+import { MemoryExports, memoryExport } from '../support/memory-exports.js';
+import { hex, infoData, optionBytes, parseOptionReplies, parseReplies, requestBytes } from '../support/nbd-bytes.js';
+import { QuietLog } from '../support/quiet-log.js';
+import { type WireEnd, type WirePairOptions, wirePair } from '../support/wire-pair.js';
+
+const test = suite('nbd server');
+
+const [WRITE, DISC, FLUSH, READ] = [1, 2, 3, 0];
+const FLAGS = hex('00000003');
+const GO = optionBytes(7, infoData('disk'));
+const GREETING_BYTES = 18;
+/** What GO is answered: EXPORT and ACK. */
+const GO_REPLY_BYTES = 32 + 20;
+
+/** A client that collects what it hears. */
+class Host {
+  received = Buffer.alloc(0);
+  closed = false;
+  ended = false;
+  #end: WireEnd;
+  #waiting: { done: () => boolean; resolve: () => void }[] = [];
+
+  constructor(end: WireEnd) {
+    this.#end = end;
+    end.handle({
+      data: (chunk) => {
+        this.received = Buffer.concat([this.received, chunk]);
+        this.#check();
+      },
+      drain: () => {},
+      end: () => {
+        this.ended = true;
+        end.wire.end();
+        this.#check();
+      },
+      close: () => {
+        this.closed = true;
+        this.#check();
+      },
+    });
+  }
+
+  say(...bytes: Buffer[]): void {
+    for (const each of bytes) this.#end.wire.write(each);
+  }
+
+  /** Closes the sending side only. */
+  finish(): void {
+    this.#end.wire.end();
+  }
+
+  vanish(): void {
+    this.#end.wire.destroy();
+  }
+
+  /** Resolves when so many bytes have come in all. */
+  heard(bytes: number): Promise<void> {
+    return this.#until(() => this.received.length >= bytes);
+  }
+
+  gone(): Promise<void> {
+    return this.#until(() => this.closed);
+  }
+
+  #until(done: () => boolean): Promise<void> {
+    if (done()) return Promise.resolve();
+    return new Promise((resolve) => this.#waiting.push({ done, resolve }));
+  }
+
+  #check(): void {
+    for (const waiter of this.#waiting.filter(({ done }) => done())) waiter.resolve();
+    this.#waiting = this.#waiting.filter(({ done }) => !done());
+  }
+}
+
+class Stage {
+  readonly clock = new ManualClock();
+  readonly log = new QuietLog();
+  readonly device: MemoryDevice;
+  readonly exports: MemoryExports;
+  readonly server: NbdServer;
+
+  constructor(options: Partial<NbdServerOptions> & { completion?: 'sync' | 'later' | 'held' } = {}) {
+    this.device = new MemoryDevice(1 << 20, options);
+    this.exports = new MemoryExports(memoryExport('disk', this.device));
+    this.server = new NbdServer({ exports: this.exports, clock: this.clock, log: this.log, ...options });
+  }
+
+  connect(options: WirePairOptions = {}): Host {
+    const [ours, theirs] = wirePair(options);
+    ours.handle(this.server.accept(ours.wire));
+    return new Host(theirs);
+  }
+
+  /** A host in transmission. */
+  async attach(): Promise<Host> {
+    const host = this.connect();
+    host.say(FLAGS, GO);
+    await host.heard(GREETING_BYTES + GO_REPLY_BYTES);
+    host.received = Buffer.alloc(0);
+    return host;
+  }
+}
+
+/** The event loop has gone round a few times: whatever was on its way has arrived. */
+async function settle(): Promise<void> {
+  for (let i = 0; i < 20; i++) await new Promise((resolve) => setImmediate(resolve));
+}
+
+test('a host attaches, works and leaves; its table hears all of it', async () => {
+  const stage = new Stage();
+  const host = await stage.attach();
+  assert.deepEqual(stage.server.clients(), [{ lane: 1, client: 'left', export: 'disk', inFlight: 0 }]);
+  host.say(requestBytes({ command: WRITE, offset: 3, payload: Buffer.from('abc') }));
+  await host.heard(16);
+  assert.equal(stage.device.bytes.toString('latin1', 3, 6), 'abc');
+  host.say(requestBytes({ command: DISC }));
+  await host.gone();
+  await settle();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'ended disk 1', 'detach disk 1']);
+  assert.equal(stage.server.connections, 0);
+  assert.deepEqual(stage.server.clients(), []);
+  assert.equal(stage.clock.pending, 0, 'no timer is left');
+  assert.equal(stage.server.counters.attached, 1);
+});
+
+test('each connection has a lane of its own', async () => {
+  const stage = new Stage();
+  await stage.attach();
+  const second = await stage.attach();
+  assert.deepEqual(
+    stage.server.clients().map(({ lane }) => lane),
+    [1, 2],
+  );
+  second.say(requestBytes({ command: FLUSH }));
+  await second.heard(16);
+  assert.equal(stage.device.asked[0].lane, 2);
+});
+
+test('a handshake that takes too long is cut off, however busy the client is', async () => {
+  const stage = new Stage({ handshakeMs: 5000 });
+  const idle = stage.connect();
+  const busy = stage.connect();
+  busy.say(FLAGS);
+  await settle();
+  stage.clock.advance(4999);
+  busy.say(optionBytes(3));
+  await settle();
+  assert.equal(busy.closed, false);
+  stage.clock.advance(1);
+  await Promise.all([idle.gone(), busy.gone()]);
+  await settle();
+  assert.equal(stage.server.connections, 0);
+  assert.equal(stage.server.counters.handshakesFailed, 2);
+});
+
+test('a session outlives the deadline of its handshake', async () => {
+  const stage = new Stage({ handshakeMs: 5000 });
+  const host = await stage.attach();
+  stage.clock.advance(1_000_000);
+  host.say(requestBytes({ command: FLUSH }));
+  await host.heard(16);
+});
+
+test('waiting for the export does not count against the client, unless it stays in the handshake', async () => {
+  for (const name of ['disk', 'nope']) {
+    const stage = new Stage({ handshakeMs: 5000 });
+    let open = (): void => {};
+    stage.exports.gate = new Promise((resolve) => {
+      open = resolve;
+    });
+    const host = stage.connect();
+    host.say(FLAGS, optionBytes(7, infoData(name)));
+    await settle();
+    stage.clock.advance(60_000);
+    await settle();
+    assert.equal(host.closed, false);
+    open();
+    await settle();
+    assert.equal(host.closed, name === 'nope');
+    assert.equal(stage.server.clients().length, name === 'nope' ? 0 : 1);
+  }
+});
+
+test('what a client sends while its export is attached is read afterwards', async () => {
+  const stage = new Stage();
+  let open = (): void => {};
+  stage.exports.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const host = stage.connect({ cut: () => 7 });
+  host.say(FLAGS, GO, requestBytes({ command: WRITE, payload: Buffer.from('early') }));
+  await settle();
+  open();
+  await host.heard(GREETING_BYTES + GO_REPLY_BYTES + 16);
+  assert.equal(stage.device.bytes.toString('latin1', 0, 5), 'early');
+});
+
+test('a client that leaves while its export is attached has it detached', async () => {
+  const stage = new Stage();
+  let open = (): void => {};
+  stage.exports.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const host = stage.connect();
+  host.say(FLAGS, GO);
+  await settle();
+  host.vanish();
+  await settle();
+  assert.equal(stage.server.connections, 1, 'until the table has answered');
+  open();
+  await settle();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'detach disk 1']);
+  assert.equal(stage.server.connections, 0);
+});
+
+test('a table that refuses an export has its reason told', async () => {
+  const stage = new Stage();
+  stage.exports.gate = Promise.reject(new Error('older requests did not end'));
+  stage.exports.gate.catch(() => {});
+  const host = stage.connect();
+  host.say(FLAGS, GO);
+  await host.heard(GREETING_BYTES + 20 + 26);
+  const [reply] = parseOptionReplies(host.received.subarray(GREETING_BYTES));
+  assert.equal(reply.type, 0x80000002);
+  assert.equal(reply.data.toString(), 'older requests did not end');
+  assert.equal(host.closed, false);
+});
+
+test('connections over the bound are closed without a byte; when one leaves, the next is taken', async () => {
+  const stage = new Stage({ connectionsMax: 2 });
+  const first = await stage.attach();
+  stage.connect();
+  const third = stage.connect();
+  await third.gone();
+  assert.equal(third.received.length, 0);
+  assert.equal(stage.server.counters.turnedAway, 1);
+  first.vanish();
+  await settle();
+  const fourth = stage.connect();
+  await fourth.heard(GREETING_BYTES);
+});
+
+test('a connection whose requests are not answered yet counts, though its wire is gone', async () => {
+  const stage = new Stage({ completion: 'held' });
+  const host = await stage.attach();
+  host.say(requestBytes({ command: FLUSH }));
+  await stage.device.submitted(1);
+  host.vanish();
+  await settle();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'ended disk 1']);
+  assert.equal(stage.server.connections, 1);
+  stage.device.release();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'ended disk 1', 'detach disk 1']);
+  assert.equal(stage.server.connections, 0);
+});
+
+test('a client that never closes its side after ABORT or DISC is cut off in the end', async () => {
+  const stage = new Stage();
+  const [ours, theirs] = wirePair();
+  ours.handle(stage.server.accept(ours.wire));
+  let closed = false;
+  theirs.handle({ data: () => {}, drain: () => {}, end: () => {}, close: () => (closed = true) });
+  theirs.wire.write(Buffer.concat([FLAGS, optionBytes(2)]));
+  await settle();
+  assert.equal(closed, false);
+  stage.clock.advance(15_000);
+  await settle();
+  assert.equal(closed, true);
+  assert.equal(stage.server.connections, 0);
+});
+
+test('a client that asks without reading is not read from', async () => {
+  const stage = new Stage();
+  const many = new MemoryExports(...Array.from({ length: 400 }, (_, i) => memoryExport(`${i}-${'x'.repeat(1000)}`, stage.device)));
+  const server = new NbdServer({ exports: many, clock: stage.clock, log: stage.log });
+  const [ours, theirs] = wirePair();
+  ours.handle(server.accept(ours.wire));
+  theirs.wire.pause();
+  theirs.handle({ data: () => {}, drain: () => {}, close: () => {} });
+  theirs.wire.write(FLAGS);
+  for (let i = 0; i < 100; i++) {
+    theirs.wire.write(optionBytes(3));
+    await settle();
+  }
+  assert(ours.wire.queuedBytes < 2_000_000, `${ours.wire.queuedBytes} bytes are queued`);
+  assert(theirs.wire.queuedBytes > 0, 'options wait unread');
+});
+
+test('close: answers what is in flight, refuses what is new, ends every connection', async () => {
+  const stage = new Stage({ completion: 'held' });
+  const busy = await stage.attach();
+  const idle = await stage.attach();
+  const handshaking = stage.connect();
+  await handshaking.heard(GREETING_BYTES);
+  busy.say(requestBytes({ command: FLUSH, cookie: 1n }));
+  await stage.device.submitted(1);
+  const closing = stage.server.close({ graceMs: 10_000 });
+  await Promise.all([idle.gone(), handshaking.gone()]);
+  busy.say(requestBytes({ command: READ, cookie: 2n, length: 512 }));
+  await busy.heard(16);
+  assert.deepEqual(
+    parseReplies(busy.received).map(({ cookie, errno }) => [cookie, errno]),
+    [[2n, 108]],
+  );
+  assert.equal(busy.closed, false);
+  stage.device.release();
+  assert.equal(await closing, 0);
+  assert.deepEqual(
+    parseReplies(busy.received).map(({ cookie, errno }) => [cookie, errno]),
+    [
+      [2n, 108],
+      [1n, 0],
+    ],
+  );
+  const late = stage.connect();
+  await late.gone();
+  assert.equal(stage.clock.pending, 0, 'no timer is left');
+});
+
+test('close: after the grace period what does not end is cut off, and said to be', async () => {
+  const stage = new Stage({ completion: 'held' });
+  const host = await stage.attach();
+  host.say(requestBytes({ command: FLUSH }));
+  await stage.device.submitted(1);
+  const closing = stage.server.close({ graceMs: 3000 });
+  await settle();
+  stage.clock.advance(2999);
+  await settle();
+  assert.equal(host.closed, false);
+  stage.clock.advance(1);
+  assert.equal(await closing, 1);
+  await host.gone();
+  stage.device.release();
+  await settle();
+  assert.equal(stage.exports.log.at(-1), 'detach disk 1');
+});
+
+test('close of a server without connections is done at once', async () => {
+  assert.equal(await new Stage().server.close({ graceMs: 1000 }), 0);
+});
+
+test('our client understands our server, however the bytes are cut', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.infiniteStream(fc.integer({ min: 1, max: 50 })), fc.boolean(), async (cuts, structured) => {
+      const stage = new Stage();
+      const [ours, theirs] = wirePair({ cut: () => cuts.next().value });
+      ours.handle(stage.server.accept(ours.wire));
+      const handshake = new ClientHandshake({ exportName: 'disk', structured });
+      const outcome = await new Promise<unknown>((resolve) => {
+        theirs.handle({
+          data: (chunk) => {
+            const step = handshake.receive(chunk);
+            for (const bytes of step.send) theirs.wire.write(bytes);
+            if (step.outcome !== null) resolve(step.outcome);
+          },
+          drain: () => {},
+          close: () => resolve('closed'),
+        });
+      });
+      assert.deepEqual(outcome, {
+        ok: true,
+        value: {
+          sizeBytes: 1 << 20,
+          flags: structured ? 0xded : 0xd6d,
+          structured,
+          metaContextId: structured ? 1 : null,
+          block: { minimum: 1, preferred: 4096, maximumPayload: 32 * 1024 * 1024 },
+          leftover: Buffer.alloc(0),
+        },
+      });
+    }),
+    { numRuns: 30 },
+  );
+});
+
+test.run();
