@@ -1,0 +1,173 @@
+// Random and hostile input to a session, cut at random: against a naive model where it has one, and everywhere that each
+// request is answered exactly once, that nothing is left over, and that nothing throws. fast-check prints the seed of a
+// failure.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import { ServerCounters } from '../../gateway/nbd/counters.js';
+import { Session } from '../../gateway/nbd/session.js';
+import { HeldWire } from '../support/held-wire.js';
+import { MemoryDevice } from '../support/memory-device.js';
+import { memoryExport } from '../support/memory-exports.js';
+import { parseReplies, type RequestFields, requestBytes } from '../support/nbd-bytes.js';
+
+const test = suite('nbd session fuzz');
+
+const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS] = [0, 1, 2, 3, 4, 5, 6, 7];
+const SIZE = 8192;
+const PAYLOAD_MAX = 4096;
+
+const offset = fc.oneof({ weight: 8, arbitrary: fc.nat(SIZE) }, fc.constantFrom(2 ** 32, 2 ** 53, 2n ** 64n - 1n));
+const length = fc.oneof({ weight: 8, arbitrary: fc.nat(1024) }, fc.nat(2 * PAYLOAD_MAX));
+const flags = fc.oneof({ weight: 5, arbitrary: fc.constant(0) }, fc.nat(0x7f));
+const command = fc.oneof(
+  { weight: 8, arbitrary: fc.constantFrom(READ, WRITE, FLUSH, TRIM, CACHE, ZEROES, STATUS) },
+  fc.integer({ min: 8, max: 0xffff }),
+);
+
+/** Any request, with the payload its header claims. */
+const request: fc.Arbitrary<RequestFields> = fc
+  .record({ command, flags, offset, length, fill: fc.nat(255) })
+  .map(({ fill, ...fields }) => (fields.command === WRITE ? { ...fields, payload: Buffer.alloc(fields.length, fill) } : fields));
+/** Requests whose cookies are their places in the list. */
+const requests = fc.array(request, { maxLength: 40 }).map((list) => list.map((fields, i) => ({ ...fields, cookie: BigInt(i) })));
+const cuts = fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 20 });
+
+class Run {
+  readonly wire = new HeldWire();
+  readonly device: MemoryDevice;
+  readonly session: Session;
+  ended = 0;
+  over = 0;
+
+  constructor(completion: 'sync' | 'held', structured: boolean) {
+    this.device = new MemoryDevice(SIZE, { completion });
+    const block = { maximumPayload: PAYLOAD_MAX };
+    const agreement = {
+      export: memoryExport('disk', this.device, { block }),
+      structured,
+      blockStatus: structured,
+      leftover: Buffer.alloc(0),
+    };
+    this.session = new Session(this.wire, agreement, 0, new ServerCounters(), {
+      ended: () => (this.ended += 1),
+      over: () => (this.over += 1),
+    });
+  }
+
+  /** Everything at once, cut into pieces of these lengths over and over. */
+  say(bytes: Buffer, pieces: number[]): void {
+    for (let at = 0, i = 0; at < bytes.length; i++) {
+      const piece = pieces[i % pieces.length];
+      this.session.receive(bytes.subarray(at, at + piece));
+      at += piece;
+    }
+  }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
+}
+
+/** What an export of 8 KiB with every feature must answer, written down as plainly as possible. */
+function expectedErrno(fields: RequestFields, structured: boolean): number {
+  const [FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO] = [1, 2, 4, 8, 16];
+  const allowed = new Map([
+    [READ, structured ? FUA | DF : FUA],
+    [WRITE, FUA],
+    [FLUSH, FUA],
+    [TRIM, FUA],
+    [CACHE, FUA],
+    [ZEROES, FUA | NO_HOLE | FAST_ZERO],
+    [STATUS, FUA | REQ_ONE],
+  ]).get(fields.command);
+  if (allowed === undefined || (fields.command === STATUS && !structured) || (fields.flags! & ~allowed) !== 0) return 22;
+  if (fields.command === FLUSH) return 0;
+  const end = BigInt(fields.offset!) + BigInt(fields.length!);
+  const writes = fields.command === WRITE || fields.command === ZEROES;
+  if (end > BigInt(SIZE)) return writes && end < 2n ** 64n - 2048n ? 28 : 22;
+  if ((fields.command === READ || fields.command === WRITE) && fields.length! > PAYLOAD_MAX) return 22;
+  return 0;
+}
+
+test('every request gets the answer that a naive model gives, in order', async () => {
+  await fc.assert(
+    fc.asyncProperty(requests, cuts, fc.boolean(), async (list, pieces, structured) => {
+      const run = new Run('sync', structured);
+      run.say(Buffer.concat(list.map(requestBytes)), pieces);
+      await turn();
+      const model = Buffer.alloc(SIZE);
+      const readLength = (cookie: bigint): number =>
+        !structured && list[Number(cookie)].command === READ ? list[Number(cookie)].length! : 0;
+      const replies = parseReplies(run.wire.take(), readLength);
+      assert.equal(replies.length, list.length);
+      for (const [i, fields] of list.entries()) {
+        const reply = replies[i];
+        const at = Number(fields.offset);
+        assert.equal(reply.cookie, BigInt(i));
+        assert.equal(
+          reply.errno,
+          expectedErrno(fields, structured),
+          JSON.stringify(fields, (_, value) => String(value)),
+        );
+        if (reply.errno !== 0) continue;
+        if (fields.command === WRITE) fields.payload!.copy(model, at);
+        if (fields.command === ZEROES || fields.command === TRIM) model.fill(0, at, at + fields.length!);
+        if (fields.command === READ && fields.length! > 0) {
+          assert(reply.payload.subarray(structured ? 8 : 0).equals(model.subarray(at, at + fields.length!)));
+        }
+      }
+      assert(run.device.bytes.equals(model));
+      assert.equal(run.session.inFlight, 0);
+    }),
+    { numRuns: 400 },
+  );
+});
+
+test('every request is answered exactly once, in whatever order the device completes', async () => {
+  await fc.assert(
+    fc.asyncProperty(requests, cuts, fc.array(fc.nat(), { minLength: 1, maxLength: 40 }), async (list, pieces, picks) => {
+      const run = new Run('held', true);
+      run.say(Buffer.concat([...list.map(requestBytes), requestBytes({ command: DISC })]), pieces);
+      for (let i = 0; run.device.held.length > 0; i++) {
+        const pick = picks[i % picks.length];
+        run.device.release(pick % run.device.held.length, pick % 7 === 0 ? 5 : undefined);
+        if (pick % 3 === 0) await turn();
+      }
+      await turn();
+      const cookies = parseReplies(run.wire.take()).map(({ cookie }) => Number(cookie));
+      assert.deepEqual(
+        cookies.sort((a, b) => a - b),
+        list.map((_, i) => i),
+      );
+      assert.equal(run.wire.ended, true);
+      run.session.closed();
+      assert.deepEqual([run.ended, run.over], [1, 1]);
+    }),
+    { numRuns: 200 },
+  );
+});
+
+test('hostile bytes never throw, never reach past the export, and end in order', async () => {
+  const mutation = fc.record({ at: fc.nat(), value: fc.nat(255) });
+  await fc.assert(
+    fc.asyncProperty(requests, fc.array(mutation, { maxLength: 8 }), cuts, fc.nat(), async (list, mutations, pieces, closeAt) => {
+      const bytes = Buffer.concat([...list.map(requestBytes), requestBytes({ command: FLUSH })]);
+      for (const { at, value } of mutations) bytes[at % bytes.length] = value;
+      const run = new Run('held', true);
+      const cut = closeAt % bytes.length;
+      run.say(bytes.subarray(0, cut), pieces);
+      await turn();
+      while (run.device.held.length > 2) run.device.release();
+      run.say(bytes.subarray(cut), pieces);
+      run.session.closed();
+      run.device.releaseAll();
+      await turn();
+      assert.equal(run.over, 1);
+      assert.equal(run.session.inFlight, 0);
+    }),
+    { numRuns: 400 },
+  );
+});
+
+test.run();
