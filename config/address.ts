@@ -46,8 +46,9 @@ function decoded(text: string): string | undefined {
 function tcpAddress(authority: string): Parsed<NbdAddress> {
   const [, bracketed, plain, port] = /^(?:\[([^\]]*)\]|([^:@]*))(?::(.*))?$/.exec(authority) ?? [];
   const host = bracketed ?? plain;
-  if (host === undefined)
-    return wrong(`"${authority}" is no host: write nbd://host:port (an IPv6 address in brackets, as nbd://[::1]:10809)`);
+  if (host === undefined || (bracketed === undefined && port?.includes(':'))) {
+    return wrong(`"${authority}" is no host and port: write nbd://host:port (an IPv6 address in brackets, as nbd://[::1]:10809)`);
+  }
   if (host === '') return wrong('names no host: write nbd://host:port, such as nbd://127.0.0.1:10809');
   const problem = hostProblem(host);
   if (problem !== undefined) return wrong(problem);

@@ -20,8 +20,12 @@ function hostKey(host: string): string {
   return lower === 'localhost' ? '127.0.0.1' : lower;
 }
 
+function pathKey(path: string): string {
+  return normalize(path).replace(/(?<=.)\/$/, '');
+}
+
 function same(a: NbdAddress, b: NbdAddress): boolean {
-  if ('path' in a || 'path' in b) return 'path' in a && 'path' in b && normalize(a.path) === normalize(b.path);
+  if ('path' in a || 'path' in b) return 'path' in a && 'path' in b && pathKey(a.path) === pathKey(b.path);
   return a.port === b.port && a.port !== 0 && hostKey(a.host) === hostKey(b.host);
 }
 

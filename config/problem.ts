@@ -16,9 +16,14 @@ export function formatProblem({ file, line, column, path, message }: Problem): s
   return `${file}:${line}:${column} ${path}: ${message}`;
 }
 
+function formatKey(key: string | number, at: number): string {
+  if (typeof key === 'number') return `[${key}]`;
+  if (!/^[\w-]+$/.test(key)) return `[${shown(key)}]`;
+  return at === 0 ? key : `.${key}`;
+}
+
 export function formatPath(path: KeyPath): string {
-  if (path.length === 0) return 'document';
-  return path.map((key, at) => (typeof key === 'number' ? `[${key}]` : `${at === 0 ? '' : '.'}${key}`)).join('');
+  return path.length === 0 ? 'document' : path.map(formatKey).join('');
 }
 
 /** A value as a message shows it, short. */

@@ -101,6 +101,16 @@ export const volumeSchema = section({
   labels: labelSchema.default({}),
 });
 
+function thresholdError({ input }: { input?: unknown }): string {
+  return `must be adaptive, or a probability above 0 and at most 1, is ${shown(input)}`;
+}
+
+const thresholdSchema = z
+  .union([z.literal('adaptive'), z.number()], { error: thresholdError })
+  .refine((value) => value === 'adaptive' || (value > 0 && value <= 1), {
+    error: thresholdError,
+  });
+
 export const policySchema = optionalSection({
   mirror: optionalSection({
     standing: whole(0, 4).default(0),
@@ -109,11 +119,7 @@ export const policySchema = optionalSection({
     queue: size(mib, 16 * gib).prefault('64MiB'),
   }),
   prediction: optionalSection({
-    threshold: z
-      .union([z.literal('adaptive'), z.number().gt(0).max(1)], {
-        error: (issue) => `must be adaptive, or a probability above 0 and at most 1, is ${shown(issue.input)}`,
-      })
-      .default('adaptive'),
+    threshold: thresholdSchema.default('adaptive'),
     minimum: decimal(0, 1).default(0.5),
     horizon: duration(hour, 365 * day).prefault('30d'),
   }),

@@ -18,12 +18,17 @@ function distance(a: string, b: string): number {
   return last[b.length];
 }
 
-/** The word of `known` that differs from `word` by case or by at most a third of its letters. */
+/** Three letters or more of the one begin the other: `prio` for `priority`, `smartctl` for `smartctl_exporter`. */
+function isShortFor(a: string, b: string): boolean {
+  return Math.min(a.length, b.length) >= 3 && (a.startsWith(b) || b.startsWith(a));
+}
+
+/** The word of `known` that differs from `word` by case or by at most a third of its letters, or begins as it does. */
 export function nearest(word: string, known: readonly string[]): string | undefined {
   const lower = word.slice(0, 64).toLowerCase();
   const ranked = known
     .map((candidate) => ({ candidate, edits: distance(lower, candidate.toLowerCase()) }))
-    .filter(({ candidate, edits }) => edits <= Math.max(1, Math.floor(candidate.length / 3)))
+    .filter(({ candidate, edits }) => edits <= Math.max(1, Math.floor(candidate.length / 3)) || isShortFor(lower, candidate.toLowerCase()))
     .sort((a, b) => a.edits - b.edits);
   return ranked[0]?.candidate;
 }

@@ -98,8 +98,9 @@ export function formatBytes(bytes: number): string {
   return `${short(bytes / sizeUnits[unit])}${unit}`;
 }
 
-/** Milliseconds for people, in at most two units: `0.42ms`, `250ms`, `1.5s`, `2m 5s`, `24h`, `7d`, `1d 3h`. Days start at two days. */
+/** Milliseconds for people, in at most two units: `0.42ms`, `250ms`, `1.5s`, `2m 5s`, `24h`, `2d 3h`, `30d`. */
 export function formatDuration(durationMs: number): string {
+  if (durationMs === 0) return '0s';
   if (durationMs < 0) return `-${formatDuration(-durationMs)}`;
   if (durationMs < 1000) return `${short(durationMs)}ms`;
   if (durationMs < 60_000) return `${short(durationMs / 1000)}s`;
