@@ -73,6 +73,7 @@ export class AgentApi {
       routerOptions: { maxParamLength: 1_000 },
       frameworkErrors: (error, _request, reply) => answerError(error, reply, options.log),
     });
+    this.#app.removeContentTypeParser('text/plain');
     this.#app.server.maxConnections = CONNECTIONS_MAX;
     this.#app.setErrorHandler((error: FastifyError, _request, reply) => answerError(error, reply, options.log));
     this.#app.setNotFoundHandler((request, reply) =>
