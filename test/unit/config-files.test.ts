@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
 import type { Config, PolicyConfig } from '../../config/config.js';
@@ -68,6 +69,45 @@ bad('a file that cannot be read is a problem with a place, too', async () => {
 bad('nesting without end is refused, not followed', () => {
   assert.ok(problemsOf(`nodes: ${'['.repeat(100_000)}`).length > 0);
   assert.ok(problemsOf(`nodes: ${'{a: '.repeat(50_000)}1${'}'.repeat(50_000)}`).length > 0);
+});
+
+bad('a file damaged anywhere is taken or refused with places in it, never an exception', () => {
+  const whole = file('test/config/every-key.yaml');
+  const piece = fc.constantFrom(
+    '',
+    '\n',
+    '  ',
+    '{',
+    '}',
+    '[',
+    ']',
+    ':',
+    ': ',
+    '- ',
+    '"',
+    '*rack',
+    '&x ',
+    '!!int ',
+    '~',
+    '0',
+    '-1',
+    '1e400',
+    '.nan',
+    '\0',
+    '\ud800',
+    '__proto__: ',
+  );
+  fc.assert(
+    fc.property(fc.nat(whole.length), fc.nat(40), piece, (at, cut, inserted) => {
+      const damaged = whole.slice(0, at) + inserted + whole.slice(at + cut);
+      const loaded = loadConfig(damaged, 'file');
+      if (loaded.ok) return;
+      assert.ok(loaded.problems.length > 0);
+      const lines = damaged.split('\n').length;
+      for (const { line, column, message } of loaded.problems) assert.ok(line >= 1 && line <= lines && column >= 1 && message.length > 0);
+    }),
+    { numRuns: 500 },
+  );
 });
 
 bad.run();
