@@ -55,8 +55,8 @@ export type Effect =
   | { type: 'free-target'; target: TargetRef }
   /** Answered by flip-done or flip-refused. */
   | { type: 'flip'; ticket: number; to: TargetRef; kind: 'flip' | 'rollback'; reason: string; verdict: string | null }
-  /** Answered by scrub-finished or scrub-refused. */
-  | { type: 'scrub'; cause: string }
+  /** `after`: because of a flip. Answered by scrub-finished or scrub-refused. */
+  | { type: 'scrub'; after: boolean; cause: string }
   /** For the predictor to learn from. */
   | { type: 'node-failed'; node: string }
   | { type: 'false-alarm'; node: string; reason: string }

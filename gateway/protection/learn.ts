@@ -151,6 +151,7 @@ function flipDone(d: Draft, certificate: FlipCertificate): void {
   s.flipRetry = null;
   s.scrub = 'none';
   s.scrubRetry = null;
+  s.scrubTold = null;
   settleOrder(d, order, certificate);
   if (certificate.kind === 'rollback') {
     s.home = null;
@@ -207,8 +208,10 @@ function flipRefused(d: Draft, { ticket, code, reason, details }: FactOf<'flip-r
 
 function scrubFinished(d: Draft, report: ScrubReport): void {
   const { s } = d;
-  if (report.state !== 'done') {
-    if (report.state === 'stopped') scrubRefused(d, 'it was stopped');
+  if (report.state === 'running' || report.startedAt === s.scrubTold) return;
+  s.scrubTold = report.startedAt;
+  if (report.state === 'stopped') {
+    scrubRefused(d, 'it was stopped');
     return;
   }
   s.scrubRetry = null;

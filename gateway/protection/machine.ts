@@ -105,5 +105,5 @@ function scrub({ s, policy, effects, nowMs }: Draft): void {
   const periodic = policy.scrub.everyMs > 0 && !threat(s) && nowMs >= s.scrubbedAtMs + policy.scrub.everyMs;
   if (!after && !periodic) return;
   s.scrub = 'running';
-  effects.push({ type: 'scrub', cause: after ? 'the volume was flipped' : 'the policy compares the copies regularly' });
+  effects.push({ type: 'scrub', after, cause: after ? 'the volume was flipped' : 'the policy compares the copies regularly' });
 }

@@ -125,6 +125,8 @@ export interface Situation {
   scrubRetry: Retry | null;
   /** The latest comparison of the copies, or when there was first something to compare. */
   scrubbedAtMs: number | null;
+  /** Start of the latest scrub that was told: it is told by a fact and by the answer to its order. */
+  scrubTold: string | null;
   tickets: number;
 }
 
@@ -161,6 +163,7 @@ export function freshSituation(volume: string, active: TargetRef, epoch: number,
     scrub: 'none',
     scrubRetry: null,
     scrubbedAtMs: null,
+    scrubTold: null,
     tickets: 0,
   };
 }

@@ -1,0 +1,122 @@
+// Carries out one effect of the machine against volume and nodes, and says as a fact what came of it. Each looks first
+// whether the effect still stands: between the order and the errand other facts may have come.
+import type { TargetRef } from '../control.js';
+import { choose, type Placement, type Ranked } from '../placement/placement.js';
+import type { Effect, Fact } from './input.js';
+import { copyOf, describeTarget, type Situation, sameTarget } from './situation.js';
+import type { ProtectedVolume, ProtectionWorld } from './world.js';
+
+/** Nodes that are tried for one target before it is given up. */
+const MAKE_TRIES = 3;
+
+export type EffectOf<T extends Effect['type']> = Extract<Effect, { type: T }>;
+
+export interface Errand {
+  world: ProtectionWorld;
+  volume: ProtectedVolume;
+  situation(): Situation;
+}
+
+export async function chooseTarget(errand: Errand, { ticket, origin, node }: EffectOf<'choose-target'>): Promise<Fact | null> {
+  const { world, volume } = errand;
+  const { control } = volume;
+  if (errand.situation().choice?.ticket !== ticket) return null;
+  const placement = place(errand, node);
+  const failures: string[] = [];
+  for (const ranked of placement.ranking.slice(0, MAKE_TRIES)) {
+    const wish = { volume: control.name, epoch: control.epoch, sizeBytes: control.sizeBytes };
+    const made = await world.targets.make(ranked.node, ranked.export, wish);
+    if (made.ok) {
+      announce(errand, placement, ranked);
+      return { type: 'target-chosen', ticket, target: made.value, origin };
+    }
+    failures.push(`${ranked.node}: ${made.message}`);
+  }
+  const reason = failures.length > 0 ? failures.join('; ') : placement.explanation;
+  return { type: 'no-placement', ticket, reason, details: { refused: placement.refused, failures } };
+}
+
+function place({ world, volume, situation }: Errand, only: string | null): Placement {
+  const { control } = volume;
+  const copies = situation().copies.map((copy) => copy.target.node);
+  const needs = {
+    name: control.name,
+    sizeBytes: control.sizeBytes,
+    active: control.active.node,
+    copies,
+    profile: volume.profile(),
+    latency: volume.latency(),
+  };
+  return choose({ volume: needs, nodes: world.candidates(), only });
+}
+
+function announce({ world, volume }: Errand, { ranking, refused, explanation }: Placement, chosen: Ranked): void {
+  world.events.publish({
+    type: 'placement.chosen',
+    level: 'info',
+    message: chosen === ranking[0] ? explanation : `${chosen.node} takes the copy, since nodes ranked above it could not: ${explanation}`,
+    volume: volume.control.name,
+    node: chosen.node,
+    labels: volume.labels(),
+    clients: volume.clients(),
+    details: { ranking: ranking.slice(0, 10), refused: refused.slice(0, 20) },
+  });
+}
+
+export async function startMirror(errand: Errand, { ticket, target, cause }: EffectOf<'start-mirror'>): Promise<Fact> {
+  const { world, volume } = errand;
+  const copy = copyOf(errand.situation(), target);
+  if (!copy || copy.drop || errand.situation().choice?.ticket !== ticket) {
+    return { type: 'mirror-refused', ticket, target, code: 'rolled-back', reason: 'it is not wanted any more' };
+  }
+  const started = await volume.control.addMirror(target, cause);
+  if (!started.ok) return { type: 'mirror-refused', ticket, target, code: started.code, reason: started.message };
+  await world.targets.keep(target);
+  return { type: 'mirror-started', ticket, target };
+}
+
+export async function dropMirror(errand: Errand, { target, cause }: EffectOf<'drop-mirror'>): Promise<Fact | null> {
+  const { control } = errand.volume;
+  if (!copyOf(errand.situation(), target)?.drop || sameTarget(control.active, target)) return null;
+  const condemned = await errand.world.targets.condemn(target, { volume: control.name, epoch: control.epoch });
+  if (!condemned.ok) return { type: 'drop-refused', target, reason: condemned.message };
+  // It may have become the active target meanwhile: its entry does no harm, since a volume uses it.
+  if (sameTarget(control.active, target)) return null;
+  if (!isMirror(errand, target)) return { type: 'mirror-dropped', target };
+  const removed = await control.removeMirror(target, cause);
+  if (removed.ok || (!isMirror(errand, target) && !sameTarget(control.active, target))) return { type: 'mirror-dropped', target };
+  return { type: 'drop-refused', target, reason: removed.message };
+}
+
+function isMirror({ volume }: Errand, target: TargetRef): boolean {
+  return volume.control.mirrors().some((view) => sameTarget(view, target));
+}
+
+/** The space of a target that no volume names any more. */
+export async function freeTarget({ world, volume }: Errand, { target }: EffectOf<'free-target'>): Promise<null> {
+  const { control } = volume;
+  const condemned = await world.targets.condemn(target, { volume: control.name, epoch: control.epoch });
+  if (condemned.ok) world.targets.free(target);
+  else world.log.error({ volume: control.name, target: describeTarget(target), reason: condemned.message }, 'a target may be left over');
+  return null;
+}
+
+export async function flip(errand: Errand, { ticket, to, kind, reason, verdict }: EffectOf<'flip'>): Promise<Fact | null> {
+  if (errand.situation().flip?.ticket !== ticket) return null;
+  const flipped = await errand.volume.control.flip(to, { reason, verdict, kind });
+  if (flipped.ok) return { type: 'flip-done', certificate: flipped.value };
+  return { type: 'flip-refused', ticket, code: flipped.code, reason: flipped.message, details: flipped.details };
+}
+
+export async function scrub(errand: Errand, { cause }: EffectOf<'scrub'>): Promise<Fact | null> {
+  if (errand.situation().scrub !== 'running') return null;
+  const scrubbed = await errand.volume.control.scrub(cause);
+  return scrubbed.ok ? { type: 'scrub-finished', report: scrubbed.value } : { type: 'scrub-refused', reason: scrubbed.message };
+}
+
+/** The predictor learns what became of a verdict. */
+export async function teach({ world, volume }: Errand, effect: EffectOf<'node-failed' | 'false-alarm'>): Promise<null> {
+  if (effect.type === 'node-failed') world.lessons.failed(effect.node);
+  else world.lessons.falseAlarm(effect.node, `${volume.control.name}: ${effect.reason}`);
+  return null;
+}

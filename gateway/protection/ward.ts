@@ -1,0 +1,278 @@
+// One volume under protection: holds its machine's situation, writes it down before anything is done because of it, and
+// carries out the effects one after the other. A step is taken at once, when its fact comes; only what it orders waits.
+// It decides nothing itself.
+import type { NewEvent, Outcome, Verdict, VolumeFact } from '../control.js';
+import { refuse } from '../control.js';
+import { chooseTarget, dropMirror, type EffectOf, type Errand, flip, freeTarget, scrub, startMirror, teach } from './errands.js';
+import type { Answer, Effect, Fact, Transition, Wish } from './input.js';
+import { nextDueMs, request, type Stepped, step } from './machine.js';
+import { decodeRecord, encodeRecord, recordKey } from './record.js';
+import { resume } from './resume.js';
+import { type Situation, type Suspicion, threat } from './situation.js';
+import { firesFor } from './threshold.js';
+import type { ProtectedVolume, ProtectionWorld } from './world.js';
+
+/** A verdict whose probability moved less is no news. */
+const PROBABILITY_STEP = 0.05;
+/** Transitions people should look at. */
+const WARNING_STATES: ReadonlySet<string> = new Set(['suspect', 'flipped', 'rolling-back']);
+
+/** A verdict, and since when it stands: an outside one since it was given, a model's since it fires. */
+export interface Judgement {
+  verdict: Verdict;
+  sinceMs: number;
+}
+
+/** Scrubs run beside everything else, in two queues of the whole gateway: those after a flip, and the regular ones. */
+export type ScrubQueue = (after: boolean, run: () => Promise<void>) => void;
+
+export class Ward {
+  readonly volume: ProtectedVolume;
+  #situation: Situation;
+  readonly #world: ProtectionWorld;
+  /** Something changed that the planner and the clock should know. */
+  readonly #changed: () => void;
+  readonly #scrubs: ScrubQueue;
+  readonly #errand: Errand;
+  readonly #answers = new Map<number, (outcome: Outcome<Answer>) => void>();
+  #stored = '';
+  #jobs: (() => Promise<void>)[] = [];
+  #running: Promise<void> | null = null;
+  #stopped = false;
+
+  constructor(
+    volume: ProtectedVolume,
+    world: ProtectionWorld,
+    judgements: Iterable<Judgement>,
+    hooks: { changed: () => void; scrubs: ScrubQueue },
+  ) {
+    this.volume = volume;
+    this.#world = world;
+    this.#changed = hooks.changed;
+    this.#scrubs = hooks.scrubs;
+    this.#errand = { world, volume, situation: () => this.#situation };
+    const { control } = volume;
+    const seen = { active: control.active, epoch: control.epoch, mirrors: control.mirrors() };
+    const doubts = this.#doubts(judgements);
+    const stepped = resume(control.name, this.#recall(), seen, doubts, volume.policy(), world.clock.wallMs());
+    this.#situation = stepped.situation;
+    this.#take(stepped);
+  }
+
+  get situation(): Situation {
+    return this.#situation;
+  }
+
+  /** Wall time at which `tick` should be called; null: only facts change anything. */
+  get dueMs(): number | null {
+    return nextDueMs(this.#situation, this.volume.policy(), this.#world.clock.wallMs());
+  }
+
+  tell(fact: Fact): void {
+    if (this.#stopped) return;
+    this.#take(step(this.#situation, fact, this.#world.clock.wallMs(), this.volume.policy()));
+  }
+
+  /** What the volume itself tells. */
+  volumeFact(fact: VolumeFact): void {
+    switch (fact.type) {
+      case 'flipped':
+        this.tell({ type: 'flip-done', certificate: fact.certificate });
+        this.tell({ type: 'mirrors-seen', mirrors: this.volume.control.mirrors() });
+        return;
+      case 'mirror-state':
+        this.tell({ type: 'mirror-state', target: fact.target, to: fact.to, reason: fact.reason });
+        return;
+      default:
+        this.tell(fact);
+    }
+  }
+
+  judged({ verdict, sinceMs }: Judgement): void {
+    const before: Suspicion | undefined = this.#situation.doubts[verdict.node];
+    if (!firesFor(verdict, this.volume.policy().prediction, before !== undefined)) {
+      if (before) this.tell({ type: 'verdict-cleared', node: verdict.node });
+      return;
+    }
+    const suspicion = suspicionOf({ verdict, sinceMs }, before);
+    if (before && !isNews(suspicion, before)) return;
+    this.tell({ type: 'verdict-fired', node: verdict.node, suspicion });
+  }
+
+  /** Resolves when the wish is fulfilled or refused. */
+  ask(wish: Wish): Promise<Outcome<Answer>> {
+    if (this.#stopped) return Promise.resolve(refuse('shutting-down', 'the gateway is shutting down'));
+    const stepped = request(this.#situation, wish, this.#world.clock.wallMs(), this.volume.policy());
+    const { taken } = stepped;
+    if (!taken.ok) return Promise.resolve(taken);
+    return new Promise((resolve) => {
+      this.#answers.set(taken.value, resolve);
+      this.#take(stepped);
+    });
+  }
+
+  publish(event: NewEvent): void {
+    this.#world.events.publish({
+      volume: this.volume.control.name,
+      labels: this.volume.labels(),
+      clients: this.volume.clients(),
+      ...event,
+    });
+  }
+
+  /** No further orders; resolves when the one under way has ended. Who still waits is told. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.#jobs = [];
+    await this.#running;
+    for (const resolve of this.#answers.values()) resolve(refuse('shutting-down', 'the gateway is shutting down'));
+    this.#answers.clear();
+  }
+
+  #recall() {
+    const { records, log } = this.#world;
+    const { name } = this.volume.control;
+    const value = records.get(recordKey(name));
+    if (value === undefined) return null;
+    const record = decodeRecord(value);
+    if (record.ok) return record.value;
+    log.error({ volume: name, reason: record.message }, "protection's record cannot be used; it starts from what the volume says");
+    return null;
+  }
+
+  #doubts(judgements: Iterable<Judgement>): Record<string, Suspicion> {
+    const doubts: Record<string, Suspicion> = {};
+    for (const judgement of judgements) {
+      const { verdict } = judgement;
+      // Restored verdicts fired before, so hysteresis holds for them.
+      if (firesFor(verdict, this.volume.policy().prediction, verdict.firing)) doubts[verdict.node] = suspicionOf(judgement, undefined);
+    }
+    return doubts;
+  }
+
+  #take({ situation, transitions, effects }: Stepped): void {
+    this.#situation = situation;
+    for (const transition of transitions) this.#announce(transition);
+    this.#store();
+    for (const effect of effects) this.#carryOut(effect);
+    this.#changed();
+  }
+
+  #announce({ from, to, move, cause }: Transition): void {
+    const { active, epoch } = this.#situation;
+    this.publish({
+      type: 'protection.transition',
+      level: WARNING_STATES.has(to) ? 'warning' : 'info',
+      message: `${this.volume.control.name} is ${to} (was ${from}): ${cause}.`,
+      node: active.node,
+      details: { from, to, move, cause, active, epoch, verdict: threat(this.#situation)?.verdict ?? null },
+    });
+  }
+
+  /** Queued before the effects of the same step: they find it durable. */
+  #store(): void {
+    const text = JSON.stringify(encodeRecord(this.#situation));
+    if (text === this.#stored) return;
+    this.#stored = text;
+    this.#queue(async () => {
+      const { records, log } = this.#world;
+      const { name } = this.volume.control;
+      try {
+        await records.commit([{ put: recordKey(name), value: encodeRecord(this.#situation) }]);
+      } catch (error) {
+        // What matters is durable in the volume's own records; protecting it goes on.
+        this.#stored = '';
+        log.error(
+          { volume: name, reason: (error as Error).message },
+          "protection's record cannot be written; after a restart it is derived anew",
+        );
+      }
+    });
+  }
+
+  #carryOut(effect: Effect): void {
+    switch (effect.type) {
+      case 'choose-target':
+        this.#order(() => chooseTarget(this.#errand, effect));
+        break;
+      case 'start-mirror':
+        this.#order(() => startMirror(this.#errand, effect));
+        break;
+      case 'drop-mirror':
+        this.#order(() => dropMirror(this.#errand, effect));
+        break;
+      case 'free-target':
+        this.#order(() => freeTarget(this.#errand, effect));
+        break;
+      case 'flip':
+        this.#order(() => this.#flip(effect));
+        break;
+      case 'scrub':
+        this.#scrubs(effect.after, () => this.#scrub(effect));
+        break;
+      case 'node-failed':
+      case 'false-alarm':
+        this.#order(() => teach(this.#errand, effect));
+        break;
+      case 'tell':
+        this.publish(effect.event);
+        break;
+      case 'answer':
+        this.#answers.get(effect.ticket)?.(effect.outcome);
+        this.#answers.delete(effect.ticket);
+    }
+  }
+
+  async #flip(effect: EffectOf<'flip'>): Promise<Fact | null> {
+    const fact = await flip(this.#errand, effect);
+    if (fact?.type !== 'flip-done') return fact;
+    this.tell(fact);
+    return { type: 'mirrors-seen', mirrors: this.volume.control.mirrors() };
+  }
+
+  async #scrub(effect: EffectOf<'scrub'>): Promise<void> {
+    const fact = this.#stopped ? null : await scrub(this.#errand, effect);
+    if (fact) this.tell(fact);
+  }
+
+  #order(errand: () => Promise<Fact | null>): void {
+    this.#queue(async () => {
+      const fact = await errand();
+      if (fact) this.tell(fact);
+    });
+  }
+
+  #queue(job: () => Promise<void>): void {
+    if (this.#stopped) return;
+    this.#jobs.push(job);
+    this.#running ??= this.#run();
+  }
+
+  async #run(): Promise<void> {
+    // The step that queued the first job ends before it begins.
+    await Promise.resolve();
+    for (let job = this.#jobs.shift(); job !== undefined; job = this.#jobs.shift()) await job();
+    this.#running = null;
+  }
+}
+
+function suspicionOf({ verdict, sinceMs }: Judgement, before: Suspicion | undefined): Suspicion {
+  const text = verdict.reasons[0]?.text ?? (verdict.origin === 'outside' ? 'an outside verdict' : 'the model gave no reason');
+  return {
+    verdict: verdict.id,
+    probability: verdict.probability ?? before?.probability ?? 1,
+    origin: verdict.origin,
+    atMs: sinceMs,
+    failsAtMs: verdict.predictedFailureAt === null ? null : Date.parse(verdict.predictedFailureAt),
+    text,
+  };
+}
+
+function isNews(now: Suspicion, before: Suspicion): boolean {
+  return (
+    now.origin !== before.origin ||
+    now.atMs !== before.atMs ||
+    now.failsAtMs !== before.failsAtMs ||
+    Math.abs(now.probability - before.probability) >= PROBABILITY_STEP
+  );
+}

@@ -1,0 +1,117 @@
+// A restart or crash goes on where the process ended, as scenarios (see protection-scenario.ts).
+import { suite } from 'uvu';
+import { play } from './protection-scenario.js';
+
+const test = suite('protection: restart');
+
+const THREE = `
+  node a
+  node b
+  node c
+  volume vol0 a 1GiB
+  start
+`;
+
+test('space is freed when the agent answers again, also after a restart', async () => {
+  await play(`${THREE}
+    verdict a 0.99
+    agent b refuses-delete no route to host
+    clear a
+    expect vol0 healthy mirrors none
+    expect exports b vol0.0
+    expect event target.free-delayed no route to host
+    verdict a 0.99            # the name is still taken: the next copy has another
+    expect exports b vol0.0,vol0.0-2
+    clear a
+    restart
+    expect exports b vol0.0,vol0.0-2
+    agent b refuses-delete
+    tick 5m
+    expect exports b none
+  `);
+});
+
+test('a restart during the copy goes on with it', async () => {
+  await play(`${THREE}
+    verdict a 0.99
+    expect vol0 mirroring mirrors b:copying
+    restart
+    expect vol0 mirroring on a mirrors b:copying
+    mirror vol0 b synced
+    expect vol0 verified on b
+    restart
+    expect vol0 verified on b mirrors a:synced
+  `);
+});
+
+test('a restart before the mirror began chooses again, and what was made is freed', async () => {
+  await play(`${THREE}
+    hold vol0 add
+    verdict a 0.99
+    expect exports b vol0.0
+    crash
+    tick 1s
+    expect vol0 mirroring mirrors b:copying
+  `);
+});
+
+test('a flip that was committed without being heard of is known after the restart', async () => {
+  await play(`
+    node a
+    node b
+    volume vol0 a 1GiB observe=1h
+    start
+    verdict a 0.99 outside
+    hold vol0 flip
+    mirror vol0 b synced
+    expect vol0 flipping on a
+    commit-unheard vol0
+    crash
+    expect vol0 verified on b mirrors a:synced
+    tick 61m
+    expect vol0 healthy on a mirrors none       # it was a flip for a verdict, so it can prove a false alarm
+  `);
+});
+
+test('a rollback that was under way at the restart is finished', async () => {
+  await play(`${THREE}
+    verdict a 0.99 outside
+    refuse vol0 remove not now
+    verdict a 0.01 outside
+    expect vol0 rolling-back
+    restart
+    refuse vol0 remove
+    tick 10s
+    expect vol0 healthy mirrors none
+    expect exports b none
+  `);
+});
+
+test('the watch over the old node outlives a restart', async () => {
+  await play(`
+    node a
+    node b
+    volume vol0 a 1GiB observe=1h
+    start
+    verdict a 0.99 outside
+    mirror vol0 b synced
+    tick 40m
+    restart
+    tick 15m
+    expect vol0 verified on b
+    tick 6m
+    expect vol0 healthy on a mirrors none
+  `);
+});
+
+test('records that cannot be written stop no evacuation that is under way', async () => {
+  await play(`${THREE}
+    verdict a 0.99
+    expect vol0 mirroring
+    store fails
+    mirror vol0 b synced
+    expect vol0 verified on b
+  `);
+});
+
+test.run();
