@@ -3,7 +3,7 @@
 // makes regions dirty; no error of a mirror ever reaches a host (rule 7).
 import { Bitmap } from './bitmap.js';
 import { Copier } from './copier.js';
-import type { Device, Op } from './device.js';
+import { type Device, type DeviceRequest, OP, type Op, PromisedRequest, perform } from './device.js';
 import type { Hasher } from './hasher.js';
 import type { RangeLock } from './range-lock.js';
 import type { RegionSums } from './region-sums.js';
@@ -179,6 +179,26 @@ export class Mirror {
       return;
     }
     this.queue.push(write, ORIGIN.HOST, applied, fua);
+  }
+
+  /** Rule 17: may it answer a read of this range now? The caller looks at writes in flight, and asks again when the answer is there. */
+  mayRead(offset: number, length: number): boolean {
+    return (
+      this.#up &&
+      this.#everSynced &&
+      this.#condition !== 'failed' &&
+      !this.dirty.anyIn(offset, length) &&
+      !this.queue.overlaps(offset, length)
+    );
+  }
+
+  read(request: DeviceRequest): void {
+    this.#options.device.submit(request);
+  }
+
+  /** Makes durable what the mirror has answered; gives its error number. */
+  flush(): Promise<number> {
+    return perform(this.#options.device, new PromisedRequest(OP.FLUSH, 0, 0));
   }
 
   /** A write of unknown outcome: the copies may differ there. Under the write's lock. */

@@ -17,6 +17,13 @@ interface ExtentSums {
   changed: boolean;
 }
 
+/** Tells whether a range was written while someone looked at it without its lock. */
+export interface RangeWatch {
+  offset: number;
+  end: number;
+  touched: boolean;
+}
+
 export class RegionSums {
   readonly regionBytes: number;
   readonly #records: Records;
@@ -27,6 +34,7 @@ export class RegionSums {
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
   #root = 0n;
+  #watch: RangeWatch | null = null;
 
   constructor(options: {
     records: Records;
@@ -82,8 +90,15 @@ export class RegionSums {
     this.#root ^= mix(region, sum);
   }
 
+  /** From now on writes to the watched range are noted in it; null: no more. One at a time. */
+  watch(range: RangeWatch | null): void {
+    this.#watch = range;
+  }
+
   /** The range is about to be written: nothing is known of it any more. Its extents must be marked already. */
   forget(offset: number, lengthBytes: number): void {
+    const watch = this.#watch;
+    if (watch !== null && offset < watch.end && offset + lengthBytes > watch.offset) watch.touched = true;
     if (this.#memory.size === 0 && this.verified.count === 0) return;
     const last = Math.floor((offset + lengthBytes - 1) / this.regionBytes);
     for (let region = Math.floor(offset / this.regionBytes); region <= last; region += 1) {

@@ -29,9 +29,11 @@ export class Guards {
     return this.#ranges;
   }
 
-  /** A write of this range may still land until `expiresMs`. Infinity: its connection is still open. */
-  protect(offset: number, length: number, expiresMs: number): void {
-    this.#ranges.push({ offset, end: offset + length, expiresMs });
+  /** A write of this range may still land until `expiresMs`. Infinity: its connection is still open; the result's `expiresMs` is set when it has ended. */
+  protect(offset: number, length: number, expiresMs: number): { expiresMs: number } {
+    const range = { offset, end: offset + length, expiresMs };
+    this.#ranges.push(range);
+    return range;
   }
 
   overlaps(offset: number, length: number): boolean {

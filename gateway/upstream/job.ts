@@ -21,6 +21,8 @@ export class Job {
   whole: Job | null = null;
   /** A write that the unflushed list has already: a replay. */
   replay = false;
+  /** Answered with EIO for its age while the node has it still; when its range can be hit no more is kept here. */
+  orphan: { expiresMs: number } | null = null;
   /** A FUA write that a node without FUA took: a flush must follow before it is answered. */
   flushAfter = false;
   /** FLUSH over several connections: answers that are still to come, and the first error among those that came. */
@@ -56,6 +58,7 @@ export class Job {
     this.settled = null;
     this.whole = null;
     this.replay = false;
+    this.orphan = null;
     this.flushAfter = false;
     this.flushErrno = 0;
     this.fua = false;

@@ -52,8 +52,11 @@ export interface UpstreamEvents {
   blocked(reason: string): void;
 }
 
-/** connecting: nothing stands. replaying: the node is back and gets what it may have forgotten. abandoned: given up by `abandon`. */
-export type UpstreamState = 'connecting' | 'replaying' | 'ready' | 'blocked' | 'abandoned' | 'closed';
+/**
+ * connecting: nothing stands. replaying: the node is back and gets what it may have forgotten. resending: then the writes
+ * it did not answer, before any read can be sent, because a read may have seen them. abandoned: given up by `abandon`.
+ */
+export type UpstreamState = 'connecting' | 'replaying' | 'resending' | 'ready' | 'blocked' | 'abandoned' | 'closed';
 
 /** What is taken back from an upstream that is given up. */
 export interface Abandoned {
@@ -91,6 +94,8 @@ export class Upstream implements Device {
   /** Lost with their connection; sent again by `sequence`. */
   #resend: Job[] = [];
   #replay: Replay | null = null;
+  /** Writes sent again that must be answered before anything else is sent. */
+  readonly #firstWrites = new Set<Job>();
   /** A replay failed: a flush must not promise what may be lost. */
   #replayErrno = 0;
   /** Writes that wait for memory: the unflushed list is full. */
@@ -148,7 +153,11 @@ export class Upstream implements Device {
   }
 
   submit(request: DeviceRequest): void {
-    assert(!this.#over, 'a request for an upstream that was given up');
+    if (this.#over) {
+      // Background work may come late; hosts' requests never get here, the path has another target by then.
+      request.complete(ERRNO.ESHUTDOWN);
+      return;
+    }
     const job = this.takeJob();
     job.load(request);
     this.#accept(job);
@@ -159,6 +168,35 @@ export class Upstream implements Device {
     let oldest = Number.POSITIVE_INFINITY;
     for (const job of this.#unanswered()) oldest = Math.min(oldest, job.submittedMs);
     return oldest === Number.POSITIVE_INFINITY ? 0 : this.#clock.nowMs() - oldest;
+  }
+
+  /**
+   * Answers what has waited longer than `ageMs` with EIO (rule 12: the deadline of the policy). What was sent and is not
+   * answered keeps its range in doubt: it is not sent again, and should it land late, newer writes are put back over it.
+   */
+  expire(ageMs: number): number {
+    const beforeMs = this.#clock.nowMs() - ageMs;
+    let expired = 0;
+    const old = (job: Job): boolean => job.submittedMs < beforeMs && !job.replay && job.orphan === null;
+    for (const link of this.#links) {
+      for (const job of link.unanswered()) {
+        if (!old(job)) continue;
+        this.#orphan(job);
+        expired += 1;
+      }
+    }
+    for (const name of ['resend', 'waiting', 'parked'] as const) {
+      const jobs = this.#queueOf(name);
+      const late = jobs.filter(old);
+      if (late.length === 0) continue;
+      this.#setQueue(
+        name,
+        jobs.filter((job) => !old(job)),
+      );
+      for (const job of late) this.#finish(job, ERRNO.EIO);
+      expired += late.length;
+    }
+    return expired;
   }
 
   /**
@@ -212,7 +250,7 @@ export class Upstream implements Device {
   /** Takes the upstream's own requests, and parts of admitted ones: they never wait for memory. */
   sendPart(job: Job): void {
     this.#number(job);
-    if (this.#state === 'ready' || (this.#state === 'replaying' && job.replay)) this.transmit(job);
+    if (this.#state === 'ready' || this.#state === 'resending' || (this.#state === 'replaying' && job.replay)) this.transmit(job);
     else if (!this.#over) this.#resend.push(job);
   }
 
@@ -339,11 +377,40 @@ export class Upstream implements Device {
     this.#finish(job, job.flushErrno);
   };
 
+  /** Answers a job with EIO while the node has it still: only its range is remembered. */
+  #orphan(job: Job): void {
+    job.orphan = { expiresMs: Number.POSITIVE_INFINITY };
+    if (job.writes) job.orphan = this.#guards.protect(job.offset, job.length, Number.POSITIVE_INFINITY);
+    const { request, settled } = job;
+    job.request = null;
+    job.settled = null;
+    if (settled !== null) settled(ERRNO.EIO, job);
+    else request?.complete(ERRNO.EIO);
+  }
+
+  #queueOf(name: 'resend' | 'waiting' | 'parked'): Job[] {
+    return name === 'resend' ? this.#resend : name === 'waiting' ? this.#waiting : this.#parked;
+  }
+
+  #setQueue(name: 'resend' | 'waiting' | 'parked', jobs: Job[]): void {
+    if (name === 'resend') this.#resend = jobs;
+    else if (name === 'waiting') this.#waiting = jobs;
+    else this.#parked = jobs;
+  }
+
   /** A node answered a job. */
   #answered(link: Link, job: Job, errno: number): void {
     if (this.#over) {
       this.#recycle(job);
       this.#settleOrphans();
+      return;
+    }
+    if (job.orphan !== null) {
+      // Too late for anyone; it cannot land any more from now on.
+      job.orphan.expiresMs = this.#clock.nowMs();
+      this.#firstWrites.delete(job);
+      this.#recycle(job);
+      this.#settler.poke();
       return;
     }
     if (errno === ERRNO.ESHUTDOWN) {
@@ -411,18 +478,20 @@ export class Upstream implements Device {
 
   #finish(job: Job, errno: number): void {
     const { request, settled } = job;
+    const last = this.#firstWrites.delete(job) && this.#firstWrites.size === 0;
     if (settled !== null) {
       settled(errno, job);
       this.#recycle(job);
-      return;
+    } else {
+      assert(request !== null);
+      if (errno === 0) {
+        if (job.op === OP.READ) request.data = job.data;
+        else if (job.op === OP.STATUS) request.extents = job.extents;
+      }
+      this.#recycle(job);
+      request.complete(errno);
     }
-    assert(request !== null);
-    if (errno === 0) {
-      if (job.op === OP.READ) request.data = job.data;
-      else if (job.op === OP.STATUS) request.extents = job.extents;
-    }
-    this.#recycle(job);
-    request.complete(errno);
+    if (last && this.#state === 'resending') this.#becomeReady();
   }
 
   #recycle(job: Job): void {
@@ -489,6 +558,18 @@ export class Upstream implements Device {
         { target: this.target, errno },
         'a node refused writes it may have forgotten: flushes fail until it takes them',
       );
+    const writes = this.#resend.filter((job) => job.writes).sort((one, other) => one.sequence - other.sequence);
+    this.#resend = this.#resend.filter((job) => !job.writes);
+    if (writes.length === 0) {
+      this.#becomeReady();
+      return;
+    }
+    this.#enter('resending', 'the node is back and gets the writes it did not answer');
+    for (const job of writes) this.#firstWrites.add(job);
+    for (const job of writes) this.transmit(job);
+  }
+
+  #becomeReady(): void {
     this.#enter('ready', null);
     const resend = this.#resend.sort((one, other) => one.sequence - other.sequence);
     this.#resend = [];
@@ -530,6 +611,7 @@ export class Upstream implements Device {
     this.#links = [];
     this.#replay?.stop();
     this.#replay = null;
+    this.#firstWrites.clear();
     this.counters.disconnects += 1;
     this.#enter('connecting', reason);
     for (const link of links) {
@@ -543,6 +625,11 @@ export class Upstream implements Device {
   #doubt(unanswered: Job[]): void {
     const expiresMs = this.#clock.nowMs() + this.#options.zombieMs;
     for (const job of unanswered) {
+      if (job.orphan !== null) {
+        job.orphan.expiresMs = expiresMs;
+        this.#recycle(job);
+        continue;
+      }
       if (job.writes && this.#options.zombieMs > 0) this.#guards.protect(job.offset, job.length, expiresMs);
       this.#putBack(job);
     }
@@ -562,6 +649,7 @@ export class Upstream implements Device {
     this.#replay?.stop();
     this.#replay = null;
     this.#settler.stop();
+    this.#firstWrites.clear();
     this.#waiting = [];
     this.#resend = [];
     this.#parked = [];

@@ -1,0 +1,378 @@
+// The way of a host's request through a volume. A write waits for room in the mirrors' queues, then for its range
+// (rule 4), then for its marks (rule 1), then goes to the active target; when that has answered, the mirrors get it from
+// memory (rule 5) and the host its answer. Reads and flushes go straight. Flips stand at two gates: `hold` keeps new
+// requests outside while those inside finish; `suspend` keeps even those inside from being sent.
+// On the fast path: no promise, no closure, no object that is not pooled.
+import assert from 'node:assert';
+import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
+import type { IntentLog } from '../../replication/intent-log.js';
+import type { Mirror } from '../../replication/mirror.js';
+import { RangeLock } from '../../replication/range-lock.js';
+import type { RegionSums } from '../../replication/region-sums.js';
+import { ReplicationQueue } from '../../replication/replication-queue.js';
+import type { Clock } from '../../replication/world.js';
+import { LatencyHistogram } from '../metrics/histogram.js';
+import { VolumeOp } from './volume-op.js';
+
+export interface PathEvents {
+  /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
+  activeFailed(op: VolumeOp, errno: number): boolean;
+  /** A read failed on the active target and was answered by a mirror. */
+  readRepaired(offset: number, length: number, errno: number): void;
+}
+
+/** What hosts asked for and how long it took, counted in plain numbers. */
+export class HostCounters {
+  reads = 0;
+  writes = 0;
+  flushes = 0;
+  readBytes = 0;
+  writtenBytes = 0;
+  errors = 0;
+  readonly latency = new LatencyHistogram();
+  /** The same, taken and reset by the latency guard. */
+  readonly recent = new LatencyHistogram();
+}
+
+export class IoPath implements Device {
+  readonly sizeBytes: number;
+  readonly lock = new RangeLock();
+  readonly counters = new HostCounters();
+  readonly #clock: Clock;
+  readonly #log: IntentLog;
+  readonly #sums: RegionSums;
+  readonly #events: PathEvents;
+  readonly #pool: VolumeOp[] = [];
+  #active: Device;
+  #mirrors: Mirror[] = [];
+  #sync = false;
+  #held = false;
+  #suspended = false;
+  #sequence = 0;
+  #inside = 0;
+  #admittedBytes = 0;
+  /** Writes sent before any mirror was there, without marks (rule 2). */
+  #unmarked = 0;
+  /** Writes that were sent to an earlier active target and go to another: reads of their range wait for them. */
+  #resent = 0;
+  #outside: VolumeOp[] = [];
+  #roomWaiters: VolumeOp[] = [];
+  #suspendedOps: VolumeOp[] = [];
+  #drainWaiters: (() => void)[] = [];
+  #unmarkedWaiters: (() => void)[] = [];
+
+  constructor(options: { sizeBytes: number; clock: Clock; log: IntentLog; sums: RegionSums; active: Device; events: PathEvents }) {
+    this.sizeBytes = options.sizeBytes;
+    this.#clock = options.clock;
+    this.#log = options.log;
+    this.#sums = options.sums;
+    this.#active = options.active;
+    this.#events = options.events;
+  }
+
+  /** Requests past the gate. */
+  get inFlight(): number {
+    return this.#inside;
+  }
+
+  /** Requests that wait outside the gate. */
+  get heldRequests(): number {
+    return this.#outside.length;
+  }
+
+  get isHeld(): boolean {
+    return this.#held;
+  }
+
+  get isSuspended(): boolean {
+    return this.#suspended;
+  }
+
+  /** Replaces the mirrors that get every write; `sync`: hosts wait for them. */
+  setMirrors(mirrors: Mirror[], sync: boolean): void {
+    this.#mirrors = mirrors;
+    this.#sync = sync;
+    this.#letIn();
+  }
+
+  /** Resolves when every write that was sent without a mark has been answered (rule 2). */
+  unmarkedWritesDone(): Promise<void> {
+    if (this.#unmarked === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#unmarkedWaiters.push(resolve));
+  }
+
+  submit(request: DeviceRequest): void {
+    const op = this.#pool.pop() ?? new VolumeOp(this);
+    op.load(request);
+    op.startedMs = this.#clock.nowMs();
+    this.#sequence += 1;
+    op.sequence = this.#sequence;
+    if (this.#held) this.#outside.push(op);
+    else this.#enter(op);
+  }
+
+  /** Keeps new requests outside. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  /** Resolves when nothing is inside the gate. */
+  drained(): Promise<void> {
+    if (this.#inside === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#drainWaiters.push(resolve));
+  }
+
+  /** Sends nothing to the active target any more; what would be sent is kept. */
+  suspend(): void {
+    this.#suspended = true;
+  }
+
+  /** Requests an abandoned upstream gave back: hosts' are kept to be sent again, others end with EIO. */
+  takeBack(requests: DeviceRequest[]): void {
+    for (const request of requests) {
+      if (!(request instanceof VolumeOp)) request.complete(ERRNO.EIO);
+      else if (request.fallback) this.#finish(request, request.pendingErrno);
+      else this.#suspendedOps.push(request);
+    }
+  }
+
+  /** From now on requests go to another target. Only while nothing is sent. */
+  swap(active: Device): void {
+    assert(this.#suspended || this.#inside === 0);
+    this.#active = active;
+    for (const op of this.#suspendedOps) op.pendingErrno = 0;
+  }
+
+  /**
+   * Opens both gates: what was kept is sent, writes first and in order, then what waited outside enters. A request that
+   * the active target refused, when no other took over, now ends with that error.
+   */
+  release(): void {
+    this.#suspended = false;
+    const kept = this.#suspendedOps.sort((one, other) => one.sequence - other.sequence);
+    this.#suspendedOps = [];
+    const others = kept.filter((op) => !op.writes && op.pendingErrno === 0);
+    for (const op of kept) {
+      if (op.pendingErrno !== 0) this.#failed(op, op.pendingErrno);
+      else if (op.writes) {
+        if (op.sent && !op.resent) {
+          op.resent = true;
+          this.#resent += 1;
+        }
+        this.#send(op);
+      }
+    }
+    for (const op of others) this.#sendInOrder(op);
+    this.#held = false;
+    const outside = this.#outside;
+    this.#outside = [];
+    for (const op of outside) {
+      if (this.#held) this.#outside.push(op);
+      else this.#enter(op);
+    }
+  }
+
+  /** A mirror's queue has room again, or a mirror is gone. */
+  roomCame(): void {
+    if (this.#roomWaiters.length > 0) this.#letIn();
+  }
+
+  /** Its range is held, or its marks are durable: go on. */
+  locked(op: VolumeOp): void {
+    if (op.writes && this.#mirrors.length > 0) {
+      if (!this.#log.admit(op.offset, op.length)) {
+        op.markOffset = op.offset;
+        op.markLength = op.length;
+        this.#log.mark(op);
+        return;
+      }
+      this.#sums.forget(op.offset, op.length);
+    }
+    this.#send(op);
+  }
+
+  /** A target answered. */
+  answered(op: VolumeOp, errno: number): void {
+    if (errno !== 0) this.#refused(op, errno);
+    else if (op.writes) this.#written(op);
+    else if (op.fallback) this.#mirrorRead(op);
+    else if (op.op === OP.FLUSH && this.#sync) this.#flushMirrors(op);
+    else this.#finish(op, 0);
+  }
+
+  #enter(op: VolumeOp): void {
+    this.#inside += 1;
+    if (op.writes) {
+      if (this.#roomWaiters.length > 0 || this.#mustWait(op)) this.#roomWaiters.push(op);
+      else this.#admit(op);
+    } else this.#sendInOrder(op);
+  }
+
+  /** A read waits for a write that may have been seen on an earlier active target and is not yet on this one. */
+  #sendInOrder(op: VolumeOp): void {
+    if (this.#resent > 0 && op.op === OP.READ && !op.locked && this.lock.overlaps(op.offset, op.length)) {
+      if (this.lock.acquire(op, op.offset, op.length)) this.#send(op);
+    } else this.#send(op);
+  }
+
+  #mustWait(op: VolumeOp): boolean {
+    for (const mirror of this.#mirrors) {
+      if (mirror.mustWait(ReplicationQueue.cost(op.length, op.op), this.#admittedBytes)) return true;
+    }
+    return false;
+  }
+
+  #admit(op: VolumeOp): void {
+    op.cost = ReplicationQueue.cost(op.length, op.op);
+    this.#admittedBytes += op.cost;
+    if (this.lock.acquire(op, op.offset, op.length)) this.locked(op);
+  }
+
+  #letIn(): void {
+    const waiters = this.#roomWaiters;
+    this.#roomWaiters = [];
+    for (const op of waiters) {
+      if (this.#roomWaiters.length > 0 || this.#mustWait(op)) this.#roomWaiters.push(op);
+      else this.#admit(op);
+    }
+  }
+
+  #send(op: VolumeOp): void {
+    if (this.#suspended) {
+      this.#suspendedOps.push(op);
+      return;
+    }
+    if (op.writes && !op.sent && this.#mirrors.length === 0) {
+      this.#unmarked += 1;
+      op.unmarked = true;
+    }
+    op.sent = true;
+    this.#active.submit(op);
+  }
+
+  /** The active target has the write: now the mirrors get it, under its lock. */
+  #written(op: VolumeOp): void {
+    if (op.unmarked) this.#markless(op);
+    if (this.#mirrors.length === 0) {
+      this.#finish(op, 0);
+      return;
+    }
+    if (!this.#sync) {
+      for (const mirror of this.#mirrors) mirror.push(op, null, false);
+      this.#finish(op, 0);
+      return;
+    }
+    op.copiesLeft = 1 + this.#mirrors.length;
+    const applied = (): void => this.#copied(op);
+    for (const mirror of this.#mirrors) mirror.push(op, applied, op.fua);
+    this.#copied(op);
+  }
+
+  /** `sync`: one copy more has it, or does not count any more. */
+  #copied(op: VolumeOp): void {
+    op.copiesLeft -= 1;
+    if (op.copiesLeft === 0) this.#finish(op, 0);
+  }
+
+  /** `sync`: a flush holds on every mirror that is in step. */
+  #flushMirrors(op: VolumeOp): void {
+    op.copiesLeft = 1;
+    for (const mirror of this.#mirrors) {
+      if (!mirror.usable) continue;
+      op.copiesLeft += 1;
+      void mirror.flush().then(() => this.#copied(op));
+    }
+    this.#copied(op);
+  }
+
+  #refused(op: VolumeOp, errno: number): void {
+    if (op.op === OP.READ && !op.fallback && this.#readElsewhere(op, errno)) return;
+    // A fast zero that cannot be fast is an answer, not a failure.
+    const failure = op.op !== OP.READ && op.op !== OP.STATUS && errno !== ERRNO.ENOTSUP;
+    if (failure && this.#events.activeFailed(op, errno)) {
+      op.pendingErrno = errno;
+      this.#suspendedOps.push(op);
+      return;
+    }
+    this.#failed(op, errno);
+  }
+
+  #failed(op: VolumeOp, errno: number): void {
+    if (op.unmarked) this.#markless(op);
+    if (op.writes && errno !== ERRNO.ENOTSUP) {
+      for (const mirror of this.#mirrors) mirror.doubt(op.offset, op.length);
+      this.#sums.forget(op.offset, op.length);
+    }
+    this.#finish(op, errno);
+  }
+
+  /** Rule 17: a mirror may answer a read when nothing of the range is dirty, queued or being written. */
+  #readElsewhere(op: VolumeOp, errno: number): boolean {
+    const mirror = this.#mirrors.find((each) => each.mayRead(op.offset, op.length) && !this.lock.overlaps(op.offset, op.length));
+    if (mirror === undefined) return false;
+    op.fallback = true;
+    op.pendingErrno = errno;
+    mirror.read(op);
+    return true;
+  }
+
+  /** Checked again when answered: a write may have come meanwhile, then the mirror's bytes count for nothing. */
+  #mirrorRead(op: VolumeOp): void {
+    const errno = op.pendingErrno;
+    const sure = this.#mirrors.some((each) => each.mayRead(op.offset, op.length)) && !this.lock.overlaps(op.offset, op.length);
+    if (!sure) {
+      op.data = null;
+      this.#finish(op, errno);
+      return;
+    }
+    this.#events.readRepaired(op.offset, op.length, errno);
+    this.#finish(op, 0);
+  }
+
+  #markless(op: VolumeOp): void {
+    op.unmarked = false;
+    this.#unmarked -= 1;
+    if (this.#unmarked > 0) return;
+    const waiters = this.#unmarkedWaiters;
+    this.#unmarkedWaiters = [];
+    for (const resolve of waiters) resolve();
+  }
+
+  #finish(op: VolumeOp, errno: number): void {
+    if (op.resent) this.#resent -= 1;
+    if (op.locked) this.lock.release(op);
+    if (op.cost > 0) this.#admittedBytes -= op.cost;
+    this.#count(op, errno);
+    const host = op.host!;
+    if (errno === 0) {
+      if (op.op === OP.READ) host.data = op.data;
+      else if (op.op === OP.STATUS) host.extents = op.extents;
+    }
+    op.clear();
+    this.#pool.push(op);
+    this.#inside -= 1;
+    host.complete(errno);
+    if (this.#inside === 0 && this.#drainWaiters.length > 0) {
+      const waiters = this.#drainWaiters;
+      this.#drainWaiters = [];
+      for (const resolve of waiters) resolve();
+    }
+    if (this.#roomWaiters.length > 0) this.#letIn();
+  }
+
+  #count(op: VolumeOp, errno: number): void {
+    const counters = this.counters;
+    if (errno !== 0 && errno !== ERRNO.ENOTSUP) counters.errors += 1;
+    if (op.op === OP.READ) {
+      counters.reads += 1;
+      counters.readBytes += op.length;
+    } else if (op.op === OP.FLUSH) counters.flushes += 1;
+    else if (op.writes) {
+      counters.writes += 1;
+      counters.writtenBytes += op.length;
+    }
+    const us = (this.#clock.nowMs() - op.startedMs) * 1000;
+    counters.latency.record(us);
+    counters.recent.record(us);
+  }
+}

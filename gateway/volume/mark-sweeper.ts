@@ -1,0 +1,114 @@
+// Takes away the marks of extents that have gone cold (rule 3) and the durable dirty bits of extents a mirror has got, a
+// bounded number at a time, behind flushes of every copy concerned. Whatever is written meanwhile stays marked.
+import type { IntentLog } from '../../replication/intent-log.js';
+import type { RangeLock } from '../../replication/range-lock.js';
+import type { RegionSums } from '../../replication/region-sums.js';
+import { OP, PromisedRequest, perform } from '../../replication/device.js';
+import { type Change, type Clock, type Log, type Records, sleep } from '../../replication/world.js';
+import type { Copy } from './copy.js';
+
+const EVERY_MS = 2000;
+const EXTENTS_MAX = 256;
+const FINISH_MS = 3000;
+
+export interface SweeperOptions {
+  intents: IntentLog;
+  sums: RegionSums;
+  records: Records;
+  lock: RangeLock;
+  clock: Clock;
+  log: Log;
+  /** The active copy first. */
+  copies(): readonly Copy[];
+}
+
+export class MarkSweeper {
+  readonly #options: SweeperOptions;
+  #lastMs: number;
+  /** The sequence of writes at the last sweep: what was not written since then is cold. */
+  #lastTouch = 0;
+  #running = false;
+
+  constructor(options: SweeperOptions) {
+    this.#options = options;
+    this.#lastMs = options.clock.nowMs();
+  }
+
+  tick(): void {
+    const nowMs = this.#options.clock.nowMs();
+    if (this.#running || nowMs - this.#lastMs < EVERY_MS || this.#options.copies().length < 2) return;
+    this.#lastMs = nowMs;
+    const touch = this.#lastTouch;
+    this.#lastTouch = this.#options.intents.now;
+    this.#running = true;
+    void this.sweep(touch).finally(() => {
+      this.#running = false;
+    });
+  }
+
+  /** The last sweeps before the end, when nothing is written any more: a clean restart finds nothing to copy again. */
+  async finish(): Promise<void> {
+    const { clock, intents } = this.#options;
+    const untilMs = clock.nowMs() + FINISH_MS;
+    let before = Number.POSITIVE_INFINITY;
+    while (intents.markedExtents > 0 && intents.markedExtents < before && clock.nowMs() < untilMs) {
+      before = intents.markedExtents;
+      await Promise.race([this.sweep(intents.now), sleep(clock, FINISH_MS)]);
+    }
+  }
+
+  /** One sweep over what was not written after `touch`. */
+  async sweep(touch: number): Promise<void> {
+    const { intents, lock, log } = this.#options;
+    const copies = this.#options.copies();
+    if (copies.some((copy) => copy.mirror === null && !copy.upstream.ready)) return;
+    const { extentBytes } = intents;
+    // A mirror that is away keeps what it lacks in its own record; the others must be quiet where a mark is to go.
+    const present = copies.filter((copy) => copy.mirror === null || copy.upstream.ready);
+    const quiet = (extent: number): boolean =>
+      !lock.overlaps(extent * extentBytes, extentBytes) &&
+      copies.every((copy) => copy.mirror === null || !copy.mirror.queue.overlaps(extent * extentBytes, extentBytes));
+    const cold = intents.coldExtents(touch, EXTENTS_MAX).filter(quiet);
+    const got = new Map<Copy, number[]>();
+    for (const copy of present) {
+      if (copy.mirror === null || copy.dirtyRecord!.count === 0) continue;
+      const extents: number[] = [];
+      for (const extent of copy.dirtyRecord!) {
+        if (!copy.mirror.dirty.anyIn(extent * extentBytes, extentBytes) && quiet(extent)) extents.push(extent);
+        if (extents.length >= EXTENTS_MAX * 16) break;
+      }
+      if (extents.length > 0) got.set(copy, extents);
+    }
+    try {
+      if (cold.length > 0 || got.size > 0) {
+        const sequence = intents.now;
+        const errnos = await Promise.all(present.map((copy) => perform(copy.upstream, new PromisedRequest(OP.FLUSH, 0, 0))));
+        if (errnos.some((errno) => errno !== 0)) return;
+        if (this.#options.copies() !== copies) return;
+        await this.#forgetDirty(got);
+        if (this.#options.copies() !== copies) return;
+        const cleared = await intents.clear(cold, Math.min(touch, sequence), (extent) => this.#onClear(extent, copies));
+        for (const extent of cleared) this.#options.sums.cleared(extent);
+      }
+      await this.#options.sums.save();
+    } catch (error) {
+      log.warn({ error }, 'a sweep of the intent log could not be stored; the next will try again');
+    }
+  }
+
+  async #forgetDirty(got: Map<Copy, number[]>): Promise<void> {
+    const changes: Change[] = [];
+    for (const [copy, extents] of got) changes.push(...copy.dirtyRecord!.remove(extents));
+    if (changes.length > 0) await this.#options.records.commit(changes);
+  }
+
+  /** With a mark goes what is known of the extent: its checksums, and which mirrors lack it. */
+  #onClear(extent: number, copies: readonly Copy[]): Change[] {
+    const { extentBytes } = this.#options.intents;
+    const changes: Change[] = [this.#options.sums.onClear(extent)];
+    for (const copy of copies) {
+      if (copy.mirror?.dirty.anyIn(extent * extentBytes, extentBytes)) changes.push(...copy.dirtyRecord!.add([extent]));
+    }
+    return changes;
+  }
+}

@@ -1,0 +1,799 @@
+// A volume: what hosts attach. Holds its copies, its record and its I/O path together, and carries out what is wished of
+// it: mirror, flip, scrub, and what must be done when a target is lost or hangs. The data rules live in the parts; here
+// is their order: records are durable before anything is done that a restart must know of.
+import assert from 'node:assert';
+import { DirtyRecord } from '../../replication/dirty-record.js';
+import type { DeviceRequest } from '../../replication/device.js';
+import { type Device, OP, PromisedRequest, perform } from '../../replication/device.js';
+import type { Hasher } from '../../replication/hasher.js';
+import { IntentLog } from '../../replication/intent-log.js';
+import { LatencyGuard } from '../../replication/latency-guard.js';
+import { Mirror, type MirrorCondition } from '../../replication/mirror.js';
+import { RegionSums } from '../../replication/region-sums.js';
+import { type Mismatch, Scrub } from '../../replication/scrub.js';
+import { Throttle } from '../../replication/throttle.js';
+import { type Change, type Clock, type Log, type Records, sleep, type Timer } from '../../replication/world.js';
+import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
+import { refuse } from '../control.js';
+import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
+import { proveBlank } from './blank-proof.js';
+import { type Copy, describeTarget, sameTarget } from './copy.js';
+import { type FlipCause, type FlipGround, failOver, flip } from './flip.js';
+import { IoPath } from './io-path.js';
+import { MarkSweeper } from './mark-sweeper.js';
+import { type MirrorRecord, oursKey, putVolume, type VolumeRecord } from './volume-record.js';
+
+const REGION_BYTES = 64 * 1024;
+const EXTENT_BYTES = 4 * 1024 * 1024;
+const CONNECT_MS = 15_000;
+const TICK_MS = 250;
+/** A node that restarts quickly is waited for; after this its mirror takes over. */
+const LOST_GRACE_MS = 250;
+/** After the gateway's own start its target gets more time to answer. */
+const START_GRACE_MS = 3000;
+const STALL_MS = 2000;
+const REMOVE_DRAIN_MS = 5000;
+
+/** What the policy says, as the volume needs it; may change while it runs. */
+export interface VolumeSettings {
+  durability: 'async' | 'sync';
+  queueBytesMax: number;
+  flipDeadlineMs: number;
+  hangAfterMs: number;
+  giveUpAfterMs: number;
+  copyBytesPerSecond: number;
+  scrubBytesPerSecond: number;
+  hostLatencyGuard: number;
+}
+
+export interface VolumeOptions {
+  record: VolumeRecord;
+  settings: VolumeSettings;
+  records: Records;
+  clock: Clock;
+  log: Log;
+  hasher: Hasher;
+  /** Region and extent size; smaller ones are for simulated devices. */
+  regionBytes?: number;
+  extentBytes?: number;
+  /** Makes the connection to a target, not started. Refuses a node or an address nobody knows. */
+  connect(target: TargetRef, needs: { sizeBytes: number; blockMinimum: number }, events: UpstreamEvents): Outcome<Upstream>;
+  /** Told once for each thing that happened. */
+  fact(fact: VolumeFact): void;
+}
+
+export class Volume implements VolumeControl, Device {
+  readonly path: IoPath;
+  readonly #options: VolumeOptions;
+  readonly #clock: Clock;
+  readonly #intents: IntentLog;
+  readonly #sums: RegionSums;
+  readonly #copyThrottle: Throttle;
+  readonly #scrubThrottle: Throttle;
+  readonly #sweeper: MarkSweeper;
+  readonly #ground: FlipGround;
+  #record: VolumeRecord;
+  #settings: VolumeSettings;
+  #active!: Copy;
+  #copies: Copy[] = [];
+  /** Copies that may be written to: their first reading may begin, or began long ago. */
+  readonly #copying = new WeakSet<Copy>();
+  /** A flip or a change of the mirrors that was wished for is under way: one at a time. */
+  #changing: string | null = null;
+  /** A flip or a failover is under way: nothing may cross it. */
+  #flipping = false;
+  /** What the old target may lack after the failover that is being committed. */
+  #doubtful: { offset: number; length: number }[] = [];
+  /** Changes of the record, one after the other. */
+  #commits: Promise<unknown> = Promise.resolve();
+  readonly #latencyGuard = new LatencyGuard();
+  #guardMs: number;
+  #scrub: { job: Scrub; report: ScrubReport; startedMs: number } | null = null;
+  #lastScrub: ScrubReport | null = null;
+  /** Ranges where the copies differ and nobody can tell which is right: no flip until they are mended. */
+  readonly #damaged = new Map<number, string>();
+  #timer: Timer | null = null;
+  #graceTimer: Timer | null = null;
+  #closed = false;
+
+  constructor(options: VolumeOptions) {
+    this.#options = options;
+    this.#clock = options.clock;
+    this.#record = options.record;
+    this.#guardMs = options.clock.nowMs();
+    this.#settings = options.settings;
+    const regionBytes = options.regionBytes ?? REGION_BYTES;
+    const extentBytes = options.extentBytes ?? EXTENT_BYTES;
+    const { name, sizeBytes } = options.record;
+    this.#intents = new IntentLog({
+      records: options.records,
+      clock: options.clock,
+      log: options.log,
+      volume: name,
+      sizeBytes,
+      extentBytes,
+      onMark: (extent) => [this.#sums.onMark(extent)],
+    });
+    this.#sums = new RegionSums({
+      records: options.records,
+      volume: name,
+      sizeBytes,
+      regionBytes,
+      extentBytes,
+      isMarked: (extent) => this.#intents.isMarked(extent),
+    });
+    this.#copyThrottle = new Throttle(options.clock, options.settings.copyBytesPerSecond);
+    this.#scrubThrottle = new Throttle(options.clock, options.settings.scrubBytesPerSecond);
+    const unplaced: Device = { sizeBytes, submit: () => assert.fail('the volume has no target yet') };
+    this.path = new IoPath({
+      sizeBytes,
+      clock: options.clock,
+      log: this.#intents,
+      sums: this.#sums,
+      active: unplaced,
+      events: {
+        activeFailed: (_op, errno) => this.#activeFailed(errno),
+        readRepaired: (offset, length, errno) => {
+          options.log.warn({ volume: name, offset, length, errno }, 'the active target refused a read, a mirror answered it');
+        },
+      },
+    });
+    this.#sweeper = new MarkSweeper({
+      intents: this.#intents,
+      sums: this.#sums,
+      records: options.records,
+      lock: this.path.lock,
+      clock: options.clock,
+      log: options.log,
+      copies: () => this.#copies,
+    });
+    this.#ground = {
+      clock: options.clock,
+      log: options.log,
+      path: this.path,
+      active: () => this.#active,
+      commit: (certificate, to, doubtful) => this.#commitFlip(certificate, to, doubtful),
+      swap: (to, certificate) => this.#swap(to, certificate),
+      certify: (to, why, held) => this.#certify(to, why, held),
+    };
+  }
+
+  get name(): string {
+    return this.#record.name;
+  }
+
+  get sizeBytes(): number {
+    return this.#record.sizeBytes;
+  }
+
+  get epoch(): number {
+    return this.#record.epoch;
+  }
+
+  get active(): TargetRef {
+    return this.#record.active;
+  }
+
+  get blockMinimum(): number {
+    return this.#record.blockMinimum;
+  }
+
+  get lastFlip(): FlipCertificate | null {
+    return this.#record.lastFlip;
+  }
+
+  /** Every target that holds or may hold a copy: the active one first. */
+  get copies(): readonly Copy[] {
+    return this.#copies;
+  }
+
+  get scrubReport(): ScrubReport | null {
+    return this.#scrub?.report ?? this.#lastScrub;
+  }
+
+  get markedExtents(): number {
+    return this.#intents.markedExtents;
+  }
+
+  /** Why hosts wait; null: they are served. */
+  get service(): { state: 'served' | 'waiting' | 'blocked'; reason: string | null } {
+    const { state, reason } = this.#active.upstream;
+    if (state === 'blocked') return { state: 'blocked', reason };
+    return state === 'ready' ? { state: 'served', reason: null } : { state: 'waiting', reason };
+  }
+
+  /** Connects the copies that the record names. An unknown node is a reason, not an end: the volume waits. */
+  start(): Outcome<null> {
+    const active = this.#openCopy(this.#record.active, null, 'first placement');
+    if (!active.ok) return active;
+    this.#active = active.value;
+    this.#copies = [this.#active];
+    this.path.suspend();
+    this.path.swap(this.#active.upstream);
+    for (const record of this.#record.mirrors) {
+      const opened = this.#openCopy(record.target, record.id, record.cause);
+      // A mirror that is left out would be forgotten with the next change of the record.
+      if (!opened.ok) return opened;
+      const copy = opened.value;
+      copy.mirror = this.#makeMirror(copy, { reverse: record.reverse, blank: false });
+      if (record.synced) copy.mirror.adopt();
+      this.#markAfterRestart(copy);
+      this.#copying.add(copy);
+      this.#copies = [...this.#copies, copy];
+    }
+    this.#setMirrors();
+    this.path.release();
+    for (const copy of this.#copies) copy.upstream.start();
+    this.#grace(START_GRACE_MS, 'it does not answer since the start');
+    this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
+    return { ok: true, value: null };
+  }
+
+  submit(request: DeviceRequest): void {
+    this.path.submit(request);
+  }
+
+  configure(settings: VolumeSettings): void {
+    this.#settings = settings;
+    this.#copyThrottle.limit(settings.copyBytesPerSecond);
+    this.#scrubThrottle.limit(settings.scrubBytesPerSecond);
+    this.#setMirrors();
+  }
+
+  mirrors(): MirrorView[] {
+    return this.#mirrorCopies().map(({ target, mirror }) => {
+      const rate = mirror.copyBytesPerSecond;
+      const dirtyBytes = mirror.dirty.countBytes;
+      return {
+        node: target.node,
+        export: target.export,
+        state: mirror.condition,
+        reverse: mirror.reverse,
+        copiedBytes: mirror.copiedBytes,
+        dirtyBytes,
+        lagBytes: mirror.queue.hostBytes,
+        lagSeconds: mirror.queue.hostEmpty ? 0 : mirror.queue.oldestMs / 1000,
+        copyBytesPerSecond: Math.round(rate),
+        etaSeconds: dirtyBytes === 0 ? 0 : rate > 0 ? Math.ceil(dirtyBytes / rate) : null,
+        reason: mirror.reason,
+      };
+    });
+  }
+
+  async addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
+    if (this.#copies.some((copy) => copy.target.node === target.node)) {
+      return refuse('already-a-copy', `${target.node} holds a copy of ${this.name} already; a mirror must be on another node`);
+    }
+    const busy = this.#begin(`adding a mirror on ${describeTarget(target)}`);
+    if (busy !== null) return busy;
+    try {
+      return await this.#addMirror(target, cause);
+    } finally {
+      this.#changing = null;
+    }
+  }
+
+  async removeMirror(target: TargetRef, cause: string): Promise<Outcome<TargetRef>> {
+    const copy = this.#find(target);
+    if (copy === null) return refuse('no-such-mirror', `${this.name} has no mirror on ${describeTarget(target)}`);
+    const busy = this.#begin(`removing the mirror on ${describeTarget(target)}`);
+    if (busy !== null) return busy;
+    try {
+      await this.#removeMirror(copy, cause);
+      return { ok: true, value: copy.target };
+    } finally {
+      this.#changing = null;
+    }
+  }
+
+  async flip(to: TargetRef, cause: FlipCause & { kind: 'flip' | 'rollback' }): Promise<Outcome<FlipCertificate>> {
+    const copy = this.#find(to);
+    if (copy === null) return refuse('no-such-mirror', `${this.name} has no mirror on ${describeTarget(to)} to flip to`);
+    if (!copy.mirror!.usable) {
+      const { condition, reason } = copy.mirror!;
+      return refuse(
+        'mirror-not-synced',
+        `the mirror of ${this.name} on ${describeTarget(to)} is ${condition}${reason === null ? '' : ` (${reason})`}: a flip needs a mirror that is synced`,
+      );
+    }
+    if (this.#damaged.size > 0) {
+      return refuse(
+        'copies-differ',
+        `${this.#damaged.size} regions of ${this.name} differ between the copies and no checksum tells which is right: mend them before a flip`,
+        {
+          offsets: [...this.#damaged.keys()].slice(0, 100),
+        },
+      );
+    }
+    const busy = this.#begin(`a flip to ${describeTarget(to)}`);
+    if (busy !== null) return busy;
+    if (this.#flipping) {
+      this.#changing = null;
+      return refuse('busy', `${this.name} is being failed over: try again when that is over`);
+    }
+    this.#flipping = true;
+    try {
+      const outcome = await flip(this.#ground, copy, cause, this.#settings.flipDeadlineMs);
+      if (outcome.ok) void this.#rememberState();
+      return outcome;
+    } finally {
+      this.#flipping = false;
+      this.#changing = null;
+    }
+  }
+
+  async scrub(cause: string): Promise<Outcome<ScrubReport>> {
+    if (this.#scrub !== null) return refuse('scrub-running', `a scrub of ${this.name} is under way already`);
+    if (this.#copies.length < 2) return refuse('nothing-to-compare', `${this.name} has one copy only: there is nothing to compare it with`);
+    const report: ScrubReport = {
+      volume: this.name,
+      startedAt: new Date(this.#clock.wallMs()).toISOString(),
+      finishedAt: null,
+      state: 'running',
+      comparedBytes: 0,
+      totalBytes: this.sizeBytes,
+      mismatches: [],
+      bytesPerSecond: 0,
+    };
+    const job = new Scrub({
+      copies: () => this.#copies.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
+      sizeBytes: this.sizeBytes,
+      lock: this.path.lock,
+      sums: this.#sums,
+      hasher: this.#options.hasher,
+      throttle: this.#scrubThrottle,
+      clock: this.#clock,
+      found: (mismatch) => this.#mismatch(mismatch, report),
+    });
+    this.#scrub = { job, report, startedMs: this.#clock.nowMs() };
+    this.#options.log.info({ volume: this.name, cause }, 'a scrub begins');
+    const whole = await job.run();
+    this.#measureScrub();
+    report.state = whole ? 'done' : 'stopped';
+    report.finishedAt = new Date(this.#clock.wallMs()).toISOString();
+    this.#scrub = null;
+    this.#lastScrub = report;
+    this.#options.fact({ type: 'scrub-finished', report });
+    return { ok: true, value: report };
+  }
+
+  /** Stops background work and drops the connections. Hosts' sessions are gone before. */
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    this.#timer?.cancel();
+    this.#graceTimer?.cancel();
+    this.#scrub?.job.stop();
+    for (const copy of this.#copies) copy.mirror?.stop();
+    this.#intents.dropWaiters();
+    if (this.path.inFlight === 0) await this.#sweeper.finish();
+    for (const copy of this.#copies) copy.upstream.close();
+  }
+
+  #begin(what: string): Outcome<never> | null {
+    if (this.#closed) return refuse('closing', `${this.name} is shutting down`);
+    if (this.#changing !== null) return refuse('busy', `${this.name} is busy with ${this.#changing}: try again when that is over`);
+    this.#changing = what;
+    return null;
+  }
+
+  #find(target: TargetRef): Copy | null {
+    return this.#copies.find((copy) => copy.mirror !== null && sameTarget(copy.target, target)) ?? null;
+  }
+
+  #mirrorCopies(): (Copy & { mirror: Mirror; id: string })[] {
+    return this.#copies.filter((copy): copy is Copy & { mirror: Mirror; id: string } => copy.mirror !== null);
+  }
+
+  #setMirrors(): void {
+    this.path.setMirrors(
+      this.#mirrorCopies().map((copy) => copy.mirror),
+      this.#settings.durability === 'sync',
+    );
+  }
+
+  #openCopy(target: TargetRef, id: string | null, cause: string): Outcome<Copy> {
+    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id, dirtyRecord: null, cause };
+    const opened = this.#connect(copy);
+    if (!opened.ok) return opened;
+    copy.upstream = opened.value;
+    if (id !== null) copy.dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
+    return { ok: true, value: copy };
+  }
+
+  #connect(copy: Copy): Outcome<Upstream> {
+    return this.#options.connect(
+      copy.target,
+      { sizeBytes: this.sizeBytes, blockMinimum: this.#record.blockMinimum },
+      {
+        connected: () => this.#connected(copy),
+        lost: (reason) => this.#lost(copy, reason),
+        blocked: (reason) => this.#blocked(copy, reason),
+      },
+    );
+  }
+
+  #makeMirror(copy: Copy, kind: { reverse: boolean; blank: boolean }): Mirror {
+    const mirror: Mirror = new Mirror({
+      device: copy.upstream,
+      sizeBytes: this.sizeBytes,
+      regionBytes: this.#sums.regionBytes,
+      blank: kind.blank,
+      reverse: kind.reverse,
+      queueBytesMax: this.#settings.queueBytesMax,
+      stallMs: STALL_MS,
+      lock: this.path.lock,
+      sums: this.#sums,
+      hasher: this.#options.hasher,
+      throttle: this.#copyThrottle,
+      clock: this.#clock,
+      source: () => this.#active.upstream,
+      changed: (from, to, reason) => this.#mirrorChanged(copy, mirror, from, to, reason),
+      room: () => this.path.roomCame(),
+    });
+    return mirror;
+  }
+
+  /** Dirty after a restart: what its durable record says, and every extent that is marked. */
+  #markAfterRestart(copy: Copy): void {
+    const { extentBytes, extents } = this.#intents;
+    for (let extent = 0; extent < extents; extent += 1) {
+      if (this.#intents.isMarked(extent) || copy.dirtyRecord!.has(extent)) copy.mirror!.markDirty(extent * extentBytes, extentBytes);
+    }
+  }
+
+  async #addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
+    const id = `m${this.#record.nextMirror}`;
+    let settle: (reason: string | null) => void = () => {};
+    const connected = new Promise<string | null>((resolve) => {
+      settle = resolve;
+    });
+    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id, dirtyRecord: null, cause };
+    let joined = false;
+    const opened = this.#options.connect(
+      target,
+      { sizeBytes: this.sizeBytes, blockMinimum: this.#record.blockMinimum },
+      {
+        connected: () => (joined ? this.#connected(copy) : settle(null)),
+        lost: (reason) => joined && this.#lost(copy, reason),
+        blocked: (reason) => (joined ? this.#blocked(copy, reason) : settle(reason)),
+      },
+    );
+    if (!opened.ok) return opened;
+    copy.upstream = opened.value;
+    const timer = this.#clock.after(CONNECT_MS, () => settle(`it did not answer within ${CONNECT_MS / 1000} s (${copy.upstream.reason})`));
+    copy.upstream.start();
+    const problem = await connected;
+    timer.cancel();
+    if (problem !== null) {
+      copy.upstream.close();
+      return refuse('target-unusable', `${describeTarget(target)} cannot take a mirror of ${this.name}: ${problem}`);
+    }
+    const blank = await proveBlank(copy.upstream, this.sizeBytes);
+    if (!blank.ok || (!blank.value && this.#options.records.get(oursKey(target)) === undefined)) {
+      copy.upstream.close();
+      if (!blank.ok) return blank;
+      return refuse(
+        'target-not-blank',
+        `${describeTarget(target)} holds data that is not ours: a mirror overwrites only what is blank or was a copy before`,
+      );
+    }
+    // Durably named before the first byte is written there.
+    copy.dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
+    copy.mirror = this.#makeMirror(copy, { reverse: false, blank: blank.value });
+    copy.mirror.markDirty(0, this.sizeBytes);
+    joined = true;
+    this.#copies = [...this.#copies, copy];
+    this.#setMirrors();
+    await this.#commit([{ put: oursKey(target), value: { volume: this.name } }, ...copy.dirtyRecord.addAll()], {
+      nextMirror: this.#record.nextMirror + 1,
+    });
+    void this.#beginCopy(copy);
+    return { ok: true, value: this.mirrors().find((view) => view.node === target.node)! };
+  }
+
+  /** Writes without a mark, and what the source has not flushed, must be over before the first region is read (rule 2). */
+  async #beginCopy(copy: Copy): Promise<void> {
+    await this.path.unmarkedWritesDone();
+    let errno: number;
+    do {
+      if (this.#closed || !this.#copies.includes(copy)) return;
+      errno = await perform(this.#active.upstream, new PromisedRequest(OP.FLUSH, 0, 0));
+      if (errno !== 0) await sleep(this.#clock, TICK_MS);
+    } while (errno !== 0);
+    this.#copying.add(copy);
+    if (copy.upstream.ready) copy.mirror?.connected();
+  }
+
+  async #removeMirror(copy: Copy, cause: string): Promise<void> {
+    const mirror = copy.mirror!;
+    mirror.stop();
+    mirror.fail(`it is being removed: ${cause}`);
+    const last = this.#mirrorCopies().length === 1;
+    const left = this.#copies.filter((each) => each !== copy);
+    // While it is still among the mirrors, writes mark; only when the checksums are durably gone may they stop to (rule 16).
+    await this.#commit([...copy.dirtyRecord!.drop(), ...(last ? this.#sums.dropAll() : [])], { mirrors: this.#mirrorRecords(left) });
+    this.#copies = this.#copies.filter((each) => each !== copy);
+    this.#setMirrors();
+    this.#damaged.clear();
+    const drained = mirror.queue.drained();
+    let timer: Timer | null = null;
+    const late = new Promise<void>((resolve) => {
+      timer = this.#clock.after(REMOVE_DRAIN_MS, resolve);
+    });
+    await Promise.race([drained, late]);
+    timer!.cancel();
+    copy.upstream.close();
+  }
+
+  #mirrorRecords(copies: readonly Copy[]): MirrorRecord[] {
+    return copies
+      .filter((copy) => copy.mirror !== null)
+      .map((copy) => ({
+        id: copy.id!,
+        target: copy.target,
+        reverse: copy.mirror!.reverse,
+        synced: copy.mirror!.complete,
+        cause: copy.cause,
+      }));
+  }
+
+  /** Makes the volume's record durable together with `changes`; memory follows only then. */
+  #commit(changes: Change[], fields: Partial<VolumeRecord>): Promise<void> {
+    return this.#inTurn(async () => {
+      const record: VolumeRecord = { ...this.#record, mirrors: this.#mirrorRecords(this.#copies), ...fields };
+      await this.#options.records.commit([putVolume(record), ...changes]);
+      this.#record = record;
+    });
+  }
+
+  #inTurn(work: () => Promise<void>): Promise<void> {
+    const turn = this.#commits.then(work);
+    this.#commits = turn.catch(() => {});
+    return turn;
+  }
+
+  #certify(to: Copy, why: FlipCause, held: { inFlight: number; queueBytes: number }): FlipCertificate {
+    const verified = this.#sums.verified.count;
+    return {
+      volume: this.name,
+      epoch: this.#record.epoch + 1,
+      from: this.#active.target,
+      to: to.target,
+      kind: why.kind,
+      at: new Date(this.#clock.wallMs()).toISOString(),
+      pauseMs: 0,
+      held: 0,
+      drained: { inFlight: held.inFlight, queueBytes: held.queueBytes },
+      dirtyRegions: to.mirror!.dirty.count,
+      roots: {
+        from: this.#sums.root,
+        to: this.#sums.root,
+        verifiedRegions: verified,
+        unverifiedRegions: this.#sums.verified.regions - verified,
+        oldestVerification: verified === 0 ? null : (this.#lastScrub?.startedAt ?? null),
+      },
+      cause: why.reason,
+      verdict: why.verdict,
+    };
+  }
+
+  /** What a flip makes durable, in one transaction. Called again with the same arguments until it is. */
+  #commitFlip(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void> {
+    return this.#inTurn(() => this.#putFlip(certificate, to, doubtful));
+  }
+
+  async #putFlip(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void> {
+    const from = this.#active;
+    const id = `m${this.#record.nextMirror}`;
+    const dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
+    const extents = new Set<number>();
+    for (const range of doubtful) {
+      const last = Math.floor((range.offset + range.length - 1) / this.#intents.extentBytes);
+      for (let extent = Math.floor(range.offset / this.#intents.extentBytes); extent <= last; extent += 1) extents.add(extent);
+    }
+    const others = this.#copies.filter((copy) => copy !== to && copy !== from);
+    const reverse: MirrorRecord = {
+      id,
+      target: from.target,
+      reverse: true,
+      synced: true,
+      cause: `former active target: ${certificate.cause}`,
+    };
+    const record: VolumeRecord = {
+      ...this.#record,
+      epoch: certificate.epoch,
+      active: to.target,
+      mirrors: [...this.#mirrorRecords(others), reverse],
+      nextMirror: this.#record.nextMirror + 1,
+      lastFlip: certificate,
+    };
+    await this.#options.records.commit([
+      putVolume(record),
+      { put: oursKey(from.target), value: { volume: this.name } },
+      ...to.dirtyRecord!.drop(),
+      ...dirtyRecord.add(extents),
+    ]);
+    this.#record = record;
+    from.id = id;
+    from.dirtyRecord = dirtyRecord;
+    from.cause = reverse.cause;
+    this.#doubtful = doubtful;
+  }
+
+  /** The commit is durable: roles change. */
+  #swap(to: Copy, certificate: FlipCertificate): void {
+    const from = this.#active;
+    to.mirror!.stop();
+    to.mirror = null;
+    to.id = null;
+    to.dirtyRecord = null;
+    const wasReady = from.upstream.ready;
+    this.#active = to;
+    this.#copies = [to, ...this.#copies.filter((copy) => copy !== to)];
+    from.mirror = this.#makeMirror(from, { reverse: true, blank: false });
+    from.mirror.adopt();
+    this.#copying.add(from);
+    for (const range of this.#doubtful) from.mirror.markDirty(range.offset, range.length);
+    this.#doubtful = [];
+    this.path.swap(to.upstream);
+    this.#setMirrors();
+    if (wasReady) from.mirror.connected();
+    for (const copy of this.#mirrorCopies()) copy.mirror.poke();
+    // The pause is known only when hosts go on; the record has the certificate without it until the next commit.
+    queueMicrotask(() => this.#options.fact({ type: 'flipped', certificate }));
+  }
+
+  #activeFailed(errno: number): boolean {
+    if (!this.#mayFailOver()) return this.#flipping && this.path.isSuspended;
+    void this.#failOver(`it answered a request with error ${errno}`);
+    return true;
+  }
+
+  #mayFailOver(): Copy | null {
+    if (this.#closed || this.#flipping || this.#damaged.size > 0) return null;
+    return this.#mirrorCopies().find((copy) => copy.mirror.usable) ?? null;
+  }
+
+  async #failOver(reason: string): Promise<void> {
+    const to = this.#mayFailOver();
+    if (to === null) return;
+    const from = this.#active;
+    this.#flipping = true;
+    this.#options.log.warn({ volume: this.name, from: from.target, to: to.target, reason }, 'the active target is given up for its mirror');
+    try {
+      const outcome = await failOver(
+        this.#ground,
+        to,
+        { kind: 'failover', reason: `${describeTarget(from.target)}: ${reason}`, verdict: null },
+        () => this.#abandon(from),
+      );
+      if (!outcome.ok)
+        this.#options.log.error(
+          { volume: this.name, reason: outcome.message },
+          'the failover did not succeed: hosts wait for the old target',
+        );
+    } finally {
+      this.#changing = null;
+    }
+  }
+
+  /** Gives the active target up: its requests go back to the path; it returns as a mirror once nothing old can land in it. */
+  #abandon(from: Copy): { doubtful: { offset: number; length: number }[] } {
+    const old = from.upstream;
+    const opened = this.#connect(from);
+    assert(opened.ok, 'a node that was known is unknown now');
+    const fresh = opened.value;
+    const { requests, doubtful } = old.abandon(() => {
+      if (!this.#closed && this.#copies.includes(from) && from.upstream === fresh) fresh.start();
+    });
+    from.upstream = fresh;
+    this.path.takeBack(requests);
+    return { doubtful };
+  }
+
+  #connected(copy: Copy): void {
+    this.#options.fact({ type: 'target-back', target: copy.target });
+    if (this.#copying.has(copy)) copy.mirror?.connected();
+    if (copy === this.#active) {
+      this.#graceTimer?.cancel();
+      this.#graceTimer = null;
+      for (const each of this.#mirrorCopies()) each.mirror.poke();
+    }
+  }
+
+  #lost(copy: Copy, reason: string): void {
+    this.#options.fact({ type: 'target-lost', target: copy.target, reason });
+    copy.mirror?.lost(reason);
+    if (copy !== this.#active) return;
+    this.#grace(LOST_GRACE_MS, `the connection was lost: ${reason}`);
+  }
+
+  #grace(delayMs: number, reason: string): void {
+    this.#graceTimer?.cancel();
+    this.#graceTimer = this.#clock.after(delayMs, () => {
+      this.#graceTimer = null;
+      if (!this.#active.upstream.ready) void this.#failOver(reason);
+    });
+  }
+
+  #blocked(copy: Copy, reason: string): void {
+    this.#options.fact({ type: 'target-blocked', target: copy.target, reason });
+    copy.mirror?.fail(reason);
+  }
+
+  #mirrorChanged(copy: Copy, mirror: Mirror, from: MirrorCondition, to: MirrorCondition, reason: string | null): void {
+    if (copy.mirror !== mirror && copy.mirror !== null) return;
+    if (to === 'synced' && copy.id !== null && !this.#closed) void this.#rememberState();
+    this.#options.fact({ type: 'mirror-state', target: copy.target, from, to, reason });
+  }
+
+  /** Stores what a restart should know but can do without: that a mirror was in step, how long a flip took. */
+  async #rememberState(): Promise<void> {
+    try {
+      await this.#commit([], {});
+    } catch (error) {
+      this.#options.log.warn({ error, volume: this.name }, 'the state of the mirrors could not be stored; a restart will look again');
+    }
+  }
+
+  #mismatch(mismatch: Mismatch, report: ScrubReport): void {
+    report.mismatches.push(mismatch);
+    if (mismatch.repaired) this.#damaged.delete(mismatch.offset);
+    else this.#damaged.set(mismatch.offset, mismatch.reason);
+    this.#options.log.warn(
+      { volume: this.name, ...mismatch },
+      mismatch.repaired ? 'a scrub mended a region' : 'a scrub found damage it cannot mend',
+    );
+    if (!mismatch.repaired)
+      this.#options.fact({ type: 'damage', offset: mismatch.offset, lengthBytes: mismatch.lengthBytes, reason: mismatch.reason });
+  }
+
+  #measureScrub(): void {
+    if (this.#scrub === null) return;
+    const { job, report, startedMs } = this.#scrub;
+    report.comparedBytes = job.comparedBytes;
+    const seconds = (this.#clock.nowMs() - startedMs) / 1000;
+    report.bytesPerSecond = seconds > 0 ? Math.round(job.comparedBytes / seconds) : 0;
+  }
+
+  #tick(): void {
+    if (this.#closed) return;
+    for (const copy of this.#mirrorCopies()) copy.mirror.tick();
+    this.#measureScrub();
+    const { upstream } = this.#active;
+    const { hangAfterMs, giveUpAfterMs } = this.#settings;
+    const ageMs = upstream.oldestMs();
+    if (upstream.ready && ageMs > hangAfterMs) void this.#failOver(`it has not answered for ${Math.round(ageMs)} ms`);
+    else if (!upstream.ready && this.#graceTimer === null) void this.#failOver(upstream.reason ?? 'it is not connected');
+    if (ageMs > giveUpAfterMs && !this.#flipping) {
+      const expired = upstream.expire(giveUpAfterMs);
+      if (expired > 0)
+        this.#options.log.error(
+          { volume: this.name, expired, giveUpAfterMs },
+          'requests waited too long for the target and were answered with EIO',
+        );
+    }
+    this.#guard();
+    this.#sweeper.tick();
+    this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
+  }
+
+  /** About once a second: background work gives way when hosts suffer from it. */
+  #guard(): void {
+    const nowMs = this.#clock.nowMs();
+    if (nowMs - this.#guardMs < 1000) return;
+    this.#guardMs = nowMs;
+    const { recent } = this.path.counters;
+    const copying = this.#mirrorCopies().some((copy) => copy.mirror.dirty.count > 0 && copy.upstream.ready);
+    const suffering = this.#latencyGuard.observe(
+      recent.quantile(0.99),
+      recent.count,
+      copying || this.#scrub !== null,
+      this.#settings.hostLatencyGuard,
+    );
+    recent.reset();
+    this.#copyThrottle.adjust(suffering);
+    this.#scrubThrottle.adjust(suffering);
+  }
+}
