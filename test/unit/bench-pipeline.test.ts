@@ -20,13 +20,15 @@ function workload(change: Partial<Workload>): Workload {
 /** A pipeline with the batches it sent and everything a test wants to look at. */
 function start(change: Partial<Workload>, { contents = new Contents(SIZE_BYTES), requestsMax = Number.POSITIVE_INFINITY, seed = 1 } = {}) {
   const sent: Buffer[] = [];
+  const buffers: ArrayBufferLike[] = [];
   const releases: (() => void)[] = [];
   const meter = new Meter();
   const pipeline = new Pipeline({ workload: workload(change), contents, meter, seed, requestsMax, thorough: true }, (bytes, done) => {
     sent.push(Buffer.from(bytes));
+    buffers.push(bytes.buffer);
     releases.push(done);
   });
-  return { pipeline, sent, releases, meter, contents };
+  return { pipeline, sent, buffers, releases, meter, contents };
 }
 
 function requests(batch: Buffer, payloadBytes: number): RequestHeader[] {
@@ -143,34 +145,20 @@ test('a reply nobody asked for, one given twice and other bytes are refused', ()
 });
 
 test('a batch is not written again before its bytes have left', () => {
-  const { pipeline, sent, releases } = start({ kind: 'write', depth: 2 });
-  const batches: Uint8Array[] = [];
-  const live = new Pipeline(
-    {
-      workload: workload({ kind: 'write', depth: 2 }),
-      contents: new Contents(SIZE_BYTES),
-      meter: new Meter(),
-      seed: 1,
-      requestsMax: 100,
-      thorough: true,
-    },
-    (bytes, done) => {
-      batches.push(bytes);
-      if (batches.length === 2) done();
-    },
-  );
-  const answer = (batch: Uint8Array) => {
-    const bytes = Buffer.concat(requests(Buffer.from(batch), BLOCK_BYTES).map((request) => reply(request, 0)));
-    assert.equal(live.receive(bytes, bytes.length, 1), null);
-    live.issue(1);
+  const { pipeline, sent, buffers, releases } = start({ kind: 'write', depth: 2 });
+  const answerLast = () => {
+    const bytes = Buffer.concat(requests(sent.at(-1)!, BLOCK_BYTES).map((request) => reply(request, 0)));
+    assert.equal(pipeline.receive(bytes, bytes.length, 1), null);
+    pipeline.issue(1);
   };
-  live.issue(0);
-  answer(batches[0]);
-  answer(batches[1]);
-  assert.notEqual(batches[1].buffer, batches[0].buffer);
-  assert.equal(batches[2].buffer, batches[1].buffer);
   pipeline.issue(0);
-  assert.equal(sent.length, releases.length);
+  answerLast();
+  assert.notEqual(buffers[1], buffers[0]);
+  releases[1]();
+  answerLast();
+  assert.equal(buffers[2], buffers[1]);
+  answerLast();
+  assert.equal(new Set([buffers[0], buffers[2], buffers[3]]).size, 3);
 });
 
 test('random requests are aligned, cover the node, and writes in flight never overlap', () => {
