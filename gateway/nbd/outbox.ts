@@ -13,9 +13,11 @@ export class Outbox {
   /** Start of what is in the slab and not yet among the parts. */
   #partStart = 0;
   #parts: Buffer[] = [];
+  #bytes = 0;
 
-  get empty(): boolean {
-    return this.#parts.length === 0 && this.#partStart === this.#used;
+  /** What was written and not yet flushed. */
+  get bytes(): number {
+    return this.#bytes;
   }
 
   /** Room for the next `bytes` bytes of the stream (at most 16 KiB), to be filled in at once: gives its position in `slab`. */
@@ -28,6 +30,7 @@ export class Outbox {
     }
     const at = this.#used;
     this.#used += bytes;
+    this.#bytes += bytes;
     return at;
   }
 
@@ -39,6 +42,7 @@ export class Outbox {
     } else {
       this.#closePart();
       this.#parts.push(data);
+      this.#bytes += data.length;
     }
   }
 
@@ -55,6 +59,7 @@ export class Outbox {
       wire.uncork();
     }
     parts.length = 0;
+    this.#bytes = 0;
     if (wire.queuedBytes === 0) this.#used = this.#partStart = 0;
     return ready;
   }
@@ -63,6 +68,7 @@ export class Outbox {
   clear(): void {
     this.#parts.length = 0;
     this.#partStart = this.#used;
+    this.#bytes = 0;
   }
 
   #closePart(): void {

@@ -17,7 +17,8 @@ import { type Agreement, BASE_ALLOCATION_ID } from './server-handshake.js';
 import { type RequestOwner, SessionRequest } from './session-request.js';
 
 const IN_FLIGHT_MAX = 1024;
-const IN_FLIGHT_BYTES_MAX = 64 * 1024 * 1024;
+/** Payloads of requests in flight and of replies that were not yet handed to the wire. */
+const HELD_BYTES_MAX = 64 * 1024 * 1024;
 /** Replies the wire may hold before no more requests are read. */
 const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -211,7 +212,8 @@ export class Session implements RequestOwner {
     }
     const cost = costOf(header);
     if (this.#inFlight >= IN_FLIGHT_MAX) return false;
-    if (this.#inFlightBytes > 0 && this.#inFlightBytes + cost > IN_FLIGHT_BYTES_MAX) return false;
+    const heldBytes = this.#inFlightBytes + this.#outbox.bytes;
+    if (heldBytes > 0 && heldBytes + cost > HELD_BYTES_MAX) return false;
     this.#count(header.command, header.length);
     const request = this.#slots.pop() ?? new SessionRequest(this, this.#lane);
     request.begin(header, cost);
@@ -308,7 +310,7 @@ export class Session implements RequestOwner {
   #takeTurn(): void {
     this.#turnQueued = false;
     if (this.#phase >= PHASE.ENDED) return;
-    if (!this.#outbox.empty && !this.#outbox.flush(this.#wire) && this.#wire.queuedBytes > WIRE_QUEUE_BYTES_MAX) {
+    if (this.#outbox.bytes > 0 && !this.#outbox.flush(this.#wire) && this.#wire.queuedBytes > WIRE_QUEUE_BYTES_MAX) {
       this.#wireFull = true;
       this.#stall();
     }
@@ -317,7 +319,7 @@ export class Session implements RequestOwner {
       if (this.#peerEnded && this.#backlog.length === 0) this.#close('the host closed its side');
       else if (this.#shuttingDown && this.#inFlight === 0) this.#close('the server is shutting down');
     }
-    if (this.#phase === PHASE.CLOSING && this.#inFlight === 0 && this.#outbox.empty) this.#end();
+    if (this.#phase === PHASE.CLOSING && this.#inFlight === 0 && this.#outbox.bytes === 0) this.#end();
   }
 
   #stall(): void {
@@ -330,7 +332,7 @@ export class Session implements RequestOwner {
     this.#stalled = false;
     while (!this.#stalled && this.#phase === PHASE.OPEN && this.#backlog.length > 0) this.#consume(this.#backlog.shift()!);
     if (!this.#stalled) this.#wire.resume();
-    if (!this.#outbox.empty) this.#queueTurn();
+    if (this.#outbox.bytes > 0) this.#queueTurn();
   }
 
   /** Reads no more requests. What still arrives is dropped, so that the host's closing is noticed. */
