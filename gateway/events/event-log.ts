@@ -59,6 +59,7 @@ export class EventLog implements EventSink {
   #pause: { timer: Timer; end: () => void } | null = null;
   #closed = false;
   readonly #waiting = new Set<() => void>();
+  readonly #published = { info: 0, warning: 0, alert: 0 };
 
   /** Reads what is kept; throws what `records` throws. */
   constructor(records: Records, clock: Clock, log: Log, historyMax = HISTORY_MAX) {
@@ -89,6 +90,7 @@ export class EventLog implements EventSink {
       clients: [...(event.clients ?? [])],
       details: boundedDetails(event.details),
     };
+    this.#published[full.level]++;
     this.#log[LOG_LEVEL[full.level]]({ event: full.type, volume: full.volume, node: full.node }, full.message);
     this.#held.push(full);
     this.#unwritten.push(full);
@@ -124,6 +126,11 @@ export class EventLog implements EventSink {
 
   get latestId(): number {
     return this.#lastId;
+  }
+
+  /** For the metrics: events since the start by level, and those that are not durable yet. */
+  counters(): { info: number; warning: number; alert: number; unwritten: number } {
+    return { ...this.#published, unwritten: this.#unwritten.length };
   }
 
   get closed(): boolean {
