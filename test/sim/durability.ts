@@ -1,0 +1,33 @@
+// What is promised about acknowledged writes that no flush has covered yet, as a rule the checker asks: may this write be
+// gone after that fault? What a flush or FUA has covered is never gone, under any of these.
+import type { Mark } from './history.js';
+
+export interface DurabilityPromise {
+  readonly name: string;
+  /** May the write of `volume` invoked at `invoked` be gone because of `marks[index]`? If a later one may, so may an earlier. */
+  mayLose(volume: string, invoked: number, marks: readonly Mark[], index: number): boolean;
+}
+
+/**
+ * A write is lost only when the gateway AND the active node failed before it was flushed: the gateway's memory makes up
+ * for a node's lost cache, a node's cache for a gateway's lost memory.
+ */
+export const asyncPromise: DurabilityPromise = {
+  name: 'async',
+  mayLose(volume, invoked, marks, index) {
+    const mark = marks[index];
+    if (mark.kind === 'power-loss') {
+      if (!mark.activeFor.includes(volume)) return false;
+      // Nobody is left who would write it again.
+      return marks.some((other, at) => at < index && other.kind === 'gateway-crash' && other.at > invoked);
+    }
+    // The node had lost it, and the gateway may not have written it again yet.
+    for (let at = index - 1; at >= 0 && marks[at].kind !== 'gateway-crash'; at -= 1) {
+      if (marks[at].at > invoked && marks[at].activeFor.includes(volume)) return true;
+    }
+    return false;
+  },
+};
+
+/** The strictest: an acknowledged write is never gone. For systems that write through. */
+export const neverPromise: DurabilityPromise = { name: 'never', mayLose: () => false };

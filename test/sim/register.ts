@@ -1,0 +1,231 @@
+// Decides whether the history of one block is that of a register: every operation takes effect at one moment between its
+// invocation and its completion (an unanswered write at any later moment, or never), reads give the newest value, and
+// nothing goes back but by a loss that was allowed. Exact also where values repeat (zeroes).
+//
+// How: events are taken in their order, and every state the register may be in is kept ("possibility"). A write takes
+// effect as late as it can: when its completion, or that of a read which saw it, leaves no choice. A write that was under
+// way when another took effect may also have gone just before it, seen by nobody or by reads that were under way then.
+// With few operations at a time there are few possibilities, so the work is near-linear in the events.
+
+export interface RegisterWrite {
+  value: number;
+  /** Places in one order; `completed` is Infinity for a write whose outcome nobody knows. */
+  invoked: number;
+  completed: number;
+  /** Acknowledged as being on stable storage (FUA). */
+  durable: boolean;
+}
+
+export interface RegisterRead {
+  value: number;
+  invoked: number;
+  completed: number;
+}
+
+/** A flush that succeeded: what was acknowledged before `invoked` cannot be lost after `completed`. */
+export interface RegisterFlush {
+  invoked: number;
+  completed: number;
+}
+
+/** A fault that may take away what no flush has covered. */
+export interface RegisterLoss {
+  at: number;
+  mayLose(invoked: number): boolean;
+}
+
+export interface RegisterHistory {
+  writes: RegisterWrite[];
+  reads: RegisterRead[];
+  flushes: readonly RegisterFlush[];
+  losses: readonly RegisterLoss[];
+}
+
+/** The read that no possibility explains, and the values that would have been legal at its completion. */
+export interface RegisterViolation {
+  read: RegisterRead;
+  legal: number[];
+}
+
+/** More than this many states at once: the history cannot be decided. Never reached by tens of operations at a time. */
+const POSSIBILITIES_MAX = 20_000;
+/** The one that was current ends here before the moment its successor takes over; those squeezed in between, here. */
+const BEFORE = 0.5;
+const SQUEEZED = 0.25;
+
+interface Possibility {
+  /** The write whose value the register has; 0: the initial zero. */
+  current: number;
+  /** The latest moment at which it may have taken effect. */
+  since: number;
+  /** Writes that took effect and were replaced: the latest moment at which each may have been current. */
+  past: Map<number, number>;
+  /** What was last current at or before this moment can never come back. */
+  floor: number;
+}
+
+const EVENT = { INVOKE_WRITE: 0, INVOKE_READ: 1, FLUSH: 2, LOSS: 3, COMPLETE_WRITE: 4, COMPLETE_READ: 5 } as const;
+
+interface Event {
+  at: number;
+  kind: number;
+  index: number;
+}
+
+/** Null: legal. */
+export function judgeRegister(history: RegisterHistory): RegisterViolation | null {
+  return new Judge(history).run();
+}
+
+class Judge {
+  readonly #writes: RegisterWrite[];
+  readonly #reads: RegisterRead[];
+  readonly #history: RegisterHistory;
+  readonly #pendingWrites = new Set<number>();
+  readonly #pendingReads = new Set<number>();
+  #lossesLeft: number;
+  #possibilities: Possibility[] = [{ current: 0, since: 0, past: new Map(), floor: -1 }];
+
+  constructor(history: RegisterHistory) {
+    const seen = new Set(history.reads.map((read) => read.value));
+    // An unanswered write that nobody has seen changes nothing.
+    const relevant = history.writes.filter((write) => write.completed !== Number.POSITIVE_INFINITY || seen.has(write.value));
+    this.#writes = [{ value: 0, invoked: -1, completed: 0, durable: true }, ...relevant];
+    this.#reads = history.reads;
+    this.#history = history;
+    this.#lossesLeft = history.losses.length;
+  }
+
+  run(): RegisterViolation | null {
+    for (const event of this.#events()) {
+      const before = this.#possibilities;
+      this.#take(event);
+      if (this.#possibilities.length === 0) return { read: this.#reads[event.index], legal: this.#legal(before) };
+      if (this.#possibilities.length > 1 || this.#possibilities[0].past.size > 0) this.#tidy();
+    }
+    return null;
+  }
+
+  #events(): Event[] {
+    const events: Event[] = [];
+    for (let index = 1; index < this.#writes.length; index += 1) {
+      const { invoked, completed } = this.#writes[index];
+      events.push({ at: invoked, kind: EVENT.INVOKE_WRITE, index });
+      if (completed !== Number.POSITIVE_INFINITY) events.push({ at: completed, kind: EVENT.COMPLETE_WRITE, index });
+    }
+    for (const [index, { invoked, completed }] of this.#reads.entries()) {
+      events.push({ at: invoked, kind: EVENT.INVOKE_READ, index }, { at: completed, kind: EVENT.COMPLETE_READ, index });
+    }
+    if (this.#lossesLeft > 0) {
+      for (const [index, { completed }] of this.#history.flushes.entries()) events.push({ at: completed, kind: EVENT.FLUSH, index });
+      for (const [index, { at }] of this.#history.losses.entries()) events.push({ at, kind: EVENT.LOSS, index });
+    }
+    return events.sort((one, other) => one.at - other.at);
+  }
+
+  #take({ at, kind, index }: Event): void {
+    switch (kind) {
+      case EVENT.INVOKE_WRITE:
+        this.#pendingWrites.add(index);
+        break;
+      case EVENT.INVOKE_READ:
+        this.#pendingReads.add(index);
+        break;
+      case EVENT.COMPLETE_WRITE:
+        this.#possibilities = this.#possibilities.flatMap((each) => this.#completeWrite(each, index, at));
+        this.#pendingWrites.delete(index);
+        break;
+      case EVENT.COMPLETE_READ:
+        this.#possibilities = this.#possibilities.flatMap((each) => this.#completeRead(each, this.#reads[index], at));
+        this.#pendingReads.delete(index);
+        break;
+      case EVENT.FLUSH:
+        for (const each of this.#possibilities) each.floor = Math.max(each.floor, this.#history.flushes[index].invoked);
+        break;
+      default:
+        this.#possibilities = this.#possibilities.flatMap((each) => this.#lose(each, this.#history.losses[index], at));
+        this.#lossesLeft -= 1;
+    }
+  }
+
+  #completeWrite(each: Possibility, write: number, at: number): Possibility[] {
+    let outcomes = [each];
+    if (each.current !== write && !each.past.has(write)) {
+      outcomes = [become(each, write, at)];
+      if (this.#writes[write].invoked < each.since) outcomes.push(squeeze(each, write));
+    }
+    if (this.#writes[write].durable) {
+      for (const outcome of outcomes) {
+        const end = outcome.current === write ? outcome.since : outcome.past.get(write)! - SQUEEZED / 2;
+        outcome.floor = Math.max(outcome.floor, end);
+      }
+    }
+    return outcomes;
+  }
+
+  #completeRead(each: Possibility, read: RegisterRead, at: number): Possibility[] {
+    const writes = this.#writes;
+    if (writes[each.current].value === read.value) return [each];
+    for (const [write, end] of each.past) if (end > read.invoked && writes[write].value === read.value) return [each];
+    const outcomes: Possibility[] = [];
+    for (const write of this.#pendingWrites) {
+      if (writes[write].value !== read.value || each.past.has(write)) continue;
+      outcomes.push(become(each, write, at));
+      if (writes[write].invoked < each.since && read.invoked < each.since) outcomes.push(squeeze(each, write));
+    }
+    return outcomes;
+  }
+
+  /** The register may go back to anything that was current after the floor. */
+  #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
+    const outcomes = [each];
+    if (each.current === 0 || !loss.mayLose(this.#writes[each.current].invoked)) return outcomes;
+    for (const [write, end] of each.past) if (end > each.floor) outcomes.push(become(each, write, at));
+    return outcomes;
+  }
+
+  /** Forgets what can no longer make a difference, and possibilities that became alike. */
+  #tidy(): void {
+    const wanted = new Map<number, number>();
+    for (const index of this.#pendingReads) {
+      const { value, invoked } = this.#reads[index];
+      wanted.set(value, Math.min(wanted.get(value) ?? Number.POSITIVE_INFINITY, invoked));
+    }
+    for (const each of this.#possibilities) {
+      for (const [write, end] of each.past) {
+        const readable = end > (wanted.get(this.#writes[write].value) ?? Number.POSITIVE_INFINITY);
+        const revivable = this.#lossesLeft > 0 && end > each.floor;
+        if (!readable && !revivable && !this.#pendingWrites.has(write)) each.past.delete(write);
+      }
+    }
+    if (this.#possibilities.length === 1) return;
+    const unlike = new Map<string, Possibility>();
+    for (const each of this.#possibilities) unlike.set(keyOf(each), each);
+    this.#possibilities = [...unlike.values()];
+    if (this.#possibilities.length > POSSIBILITIES_MAX) throw new Error('a block history too entangled to be decided');
+  }
+
+  #legal(possibilities: Possibility[]): number[] {
+    const values = new Set(possibilities.map((each) => this.#writes[each.current].value));
+    for (const write of this.#pendingWrites) values.add(this.#writes[write].value);
+    return [...values];
+  }
+}
+
+/** `write` takes effect now and is what the register has. */
+function become(each: Possibility, write: number, at: number): Possibility {
+  const past = new Map(each.past);
+  past.delete(write);
+  past.set(each.current, at - BEFORE);
+  return { current: write, since: at, past, floor: each.floor };
+}
+
+/** `write` took effect just before the current one did. */
+function squeeze(each: Possibility, write: number): Possibility {
+  return { ...each, past: new Map(each.past).set(write, each.since - SQUEEZED) };
+}
+
+function keyOf(each: Possibility): string {
+  const past = [...each.past].sort((one, other) => one[0] - other[0]);
+  return `${each.current} ${each.since} ${each.floor} ${past.join(' ')}`;
+}
