@@ -79,11 +79,16 @@ async function finishDeletion(dir: string, name: string, log: Log): Promise<void
   const record = await readRecord(dir, name);
   if (!record.ok || record.value.state !== 'deleting') return;
   log.warn({ export: name }, 'finishing a deletion that was cut short');
-  if (record.value.origin === 'created') {
-    await removeFile(join(dir, name + NEW_DATA_SUFFIX));
-    await removeFile(join(dir, name + DATA_SUFFIX));
+  try {
+    if (record.value.origin === 'created') {
+      await removeFile(join(dir, name + NEW_DATA_SUFFIX));
+      await removeFile(join(dir, name + DATA_SUFFIX));
+    }
+    await removeFile(path);
+  } catch (error) {
+    // The others are served all the same; this one shows what is wrong with it.
+    log.error({ export: name, error: (error as Error).message }, 'a deletion cannot be finished');
   }
-  await removeFile(path);
 }
 
 /** With metadata the creation goes on to its end; without, nobody was told of it, and the file, never served, goes. */
@@ -140,6 +145,7 @@ export async function locate(path: string): Promise<ExportPlace | null> {
 
 /** What is wrong with an export whose metadata is readable or absent. A file larger than its metadata says is a growth that was cut short. */
 function problemOf({ record, place }: ScannedExport): string | null {
+  if (record?.state === 'deleting') return 'its deletion is not finished';
   if (place === null) return 'its data is missing';
   if (record === null) return place.sizeBytes > 0 ? null : 'it is empty';
   if (place.sizeBytes < record.sizeBytes) return `its data has ${place.sizeBytes} bytes and its metadata says ${record.sizeBytes}`;

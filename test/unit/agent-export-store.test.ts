@@ -1,6 +1,17 @@
 // The store of exports: what it makes, refuses and finds again, and who may change what (rules 19 and 20).
 import assert from 'node:assert/strict';
-import { existsSync, readdirSync, readFileSync, statSync, symlinkSync, truncateSync, unlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { suite } from 'uvu';
 import { isExportName } from '../../gateway/agent/export-record.js';
@@ -110,6 +121,25 @@ store('deletes an export only while nobody holds it, with its data', async ({ ri
   assert.equal(code(await exports.delete('a', { epoch: 2 })), 'export-unknown');
   const again = value(await exports.create({ name: 'a', sizeBytes: MIB, volume: 'v', epoch: 0 }));
   assert.deepEqual([again.created, (await again.stored.view()).blank], [true, true]);
+});
+
+store('marks a deletion before it removes anything, shows one that fails, and lets it be asked for again', async ({ rig }) => {
+  const first = await rig.store();
+  value(await first.create({ name: 'a', sizeBytes: MIB, volume: 'v', epoch: 1 }));
+  value(await first.create({ name: 'b', sizeBytes: MIB, volume: 'v', epoch: 1 }));
+  const image = join(rig.dir, 'a.img');
+  unlinkSync(image);
+  mkdirSync(image);
+  assert.equal(code(await first.delete('a', { epoch: 1 })), 'storage-error');
+  assert.equal(JSON.parse(readFileSync(join(rig.dir, 'a.json'), 'utf8')).state, 'deleting');
+  assert.match(first.get('a')!.problem!, /its deletion is not finished/);
+  await rig.stop(first);
+  const second = await rig.store();
+  assert.match(second.get('a')!.problem!, /its deletion is not finished/);
+  assert.equal(second.get('b')!.problem, null);
+  rmdirSync(image);
+  assert.deepEqual(value(await second.delete('a', { epoch: 1 })), { removed: true });
+  assert.deepEqual(readdirSync(rig.dir).sort(), ['agent.lock', 'b.img', 'b.json']);
 });
 
 store('makes a name anew that is being deleted, after its deletion', async ({ rig }) => {

@@ -21,6 +21,7 @@ interface Expected {
 }
 type State = ReadonlyMap<string, Expected>;
 
+const KINDS = ['create', 'delete', 'grow', 'claim'];
 const KILLS = 6;
 const LINES_BEFORE_KILL = 40;
 
@@ -34,7 +35,7 @@ function after(state: State, step: KillStep): State {
   return next;
 }
 
-/** Runs the child, kills it some lines after the first ones, and gives what it said. */
+/** Runs the child, kills it within a step some lines after the first ones, and gives what it said. */
 function runAndKill(dir: string, seed: number): Promise<string[]> {
   const child = spawn(
     process.execPath,
@@ -45,9 +46,14 @@ function runAndKill(dir: string, seed: number): Promise<string[]> {
   );
   return new Promise((resolve, reject) => {
     let output = '';
+    let dying = false;
     child.stdout.on('data', (chunk: Buffer) => {
       output += chunk.toString();
-      if (output.split('\n').length > LINES_BEFORE_KILL + seed * 7) child.kill('SIGKILL');
+      const lines = output.split('\n');
+      const due = lines.length > LINES_BEFORE_KILL && lines.at(-2)!.startsWith(`begin {"kind":"${KINDS[seed % KINDS.length]}"`);
+      // Some time into the step: each run dies in another place of it.
+      if (due && !dying) setTimeout(() => child.kill('SIGKILL'), seed % 7);
+      dying ||= due;
     });
     child.on('error', reject);
     child.on('close', (code, signal) => {
