@@ -29,7 +29,8 @@ export class Connection implements WireHandlers {
   readonly client: string;
   #world: ConnectionWorld;
   #wire: Wire;
-  #handshake: ServerHandshake;
+  /** Null once the transmission has begun. */
+  #handshake: ServerHandshake | null;
   #attaching = false;
   #late = false;
   #attachment: Attachment | null = null;
@@ -46,9 +47,10 @@ export class Connection implements WireHandlers {
     this.lane = lane;
     this.client = wire.peer;
     this.#world = world;
-    this.#handshake = new ServerHandshake(world.exports);
+    const handshake = new ServerHandshake(world.exports);
+    this.#handshake = handshake;
     this.#timer = world.clock.after(world.handshakeMs, () => this.#onDeadline());
-    wire.write(this.#handshake.greeting());
+    wire.write(handshake.greeting());
   }
 
   /** The export in use; null before and after. */
@@ -62,7 +64,7 @@ export class Connection implements WireHandlers {
 
   data(chunk: Buffer): void {
     if (this.#session !== null) this.#session.receive(chunk);
-    else if (this.#reason === null) this.#take(this.#handshake.receive(chunk));
+    else if (this.#handshake !== null && this.#reason === null) this.#take(this.#handshake, this.#handshake.receive(chunk));
   }
 
   drain(): void {
@@ -103,7 +105,7 @@ export class Connection implements WireHandlers {
     this.#wire.destroy();
   }
 
-  #take(step: ServerStep): void {
+  #take(handshake: ServerHandshake, step: ServerStep): void {
     this.#wire.cork();
     let ready = true;
     for (const bytes of step.send) if (!this.#wire.write(bytes)) ready = false;
@@ -114,7 +116,7 @@ export class Connection implements WireHandlers {
         break;
       case 'attach':
         this.#pause();
-        this.#attach(step.next.name);
+        void this.#attach(step.next.name, handshake);
         break;
       case 'transmit':
         this.#transmit(step.next.agreement);
@@ -125,7 +127,7 @@ export class Connection implements WireHandlers {
     }
   }
 
-  async #attach(name: string): Promise<void> {
+  async #attach(name: string, handshake: ServerHandshake): Promise<void> {
     this.#attaching = true;
     let refusal: string | null = null;
     try {
@@ -141,13 +143,14 @@ export class Connection implements WireHandlers {
       return;
     }
     this.#resume();
-    this.#take(refusal === null ? this.#handshake.attached(this.#attachment?.export) : this.#handshake.attachRefused(refusal));
+    this.#take(handshake, refusal === null ? handshake.attached(this.#attachment?.export) : handshake.attachRefused(refusal));
     if (this.#late && this.#session === null) this.destroy('the handshake took too long');
   }
 
   #transmit(agreement: ConstructorParameters<typeof Session>[1]): void {
     this.#timer?.cancel();
     this.#timer = null;
+    this.#handshake = null;
     this.#world.counters.attached += 1;
     this.#world.log.info({ lane: this.lane, client: this.client, export: agreement.export.name }, 'host attached');
     this.#session = new Session(this.#wire, agreement, this.lane, this.#world.counters, {
