@@ -91,6 +91,19 @@ export class Series {
     return this.#since(fromMs, 3);
   }
 
+  /** From which value to which it went after `fromMs`, and when the first and the last change were; null: no change. */
+  riseSpan(fromMs: number): { from: number; to: number; startMs: number; endMs: number } | null {
+    const before = Math.max(0, this.#indexAt(fromMs));
+    if (this.#count < 2 || before === this.#count - 1) return null;
+    const last = (this.#count - 1) * FIELDS;
+    return {
+      from: this.#points[before * FIELDS + 1],
+      to: this.#points[last + 1],
+      startMs: this.#points[(before + 1) * FIELDS],
+      endMs: this.#points[last],
+    };
+  }
+
   toState(): SeriesState {
     const points: SeriesState['points'] = [];
     for (let i = 0; i < this.#count; i++) {
