@@ -5,7 +5,7 @@
 import assert from 'node:assert';
 import { calibrated, calibrationSlope } from './calibration.js';
 import { COUNTERS, diskFeatures, FEATURES } from './disk-features.js';
-import type { DiskHistory } from './history.js';
+import { DISK_SILENT_MS, type DiskHistory, evidenceWindow } from './history.js';
 import { type Metric, metricSpec } from './metric.js';
 import { type Assessment, bySize, clampProbability, type Contribution, logOdds, type Model, noSignal, probabilityOf } from './model.js';
 import type { LoadedModel } from './model-file.js';
@@ -13,8 +13,8 @@ import { counterText, quantity, span } from './phrase.js';
 import { addContributions, expectedValue, margin } from './tree-ensemble.js';
 
 const TEXT_WINDOW_MS = 30 * 86_400_000;
-/** SMART that was last heard this long ago says nothing about today. */
-export const SILENT_MS = 3 * 86_400_000;
+/** Counters without which there is nothing to judge; power cycles alone say nothing. */
+const TELLING = new Set(COUNTERS.map(({ metric }) => metric).filter((metric) => metric !== 'power_cycles'));
 const QUIET_STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536];
 
 export class DiskWearOut implements Model<DiskHistory> {
@@ -34,7 +34,7 @@ export class DiskWearOut implements Model<DiskHistory> {
 
   assess(disk: DiskHistory, nowMs: number): Assessment {
     const source = `wear-out ${disk.disk ?? 'node'}`;
-    const window = evidenceWindow(disk, nowMs);
+    const window = evidenceWindow(disk, TELLING, nowMs, DISK_SILENT_MS);
     if (window === null) return noSignal(source);
     const row = this.features(disk, nowMs);
     const { baseLogOdds, contributions } = this.explainRow(row);
@@ -129,19 +129,6 @@ export class DiskWearOut implements Model<DiskHistory> {
     assert(Number.isFinite(sum));
     return sum;
   }
-}
-
-/** Over the counters the model knows; null when there are none or all went silent. */
-function evidenceWindow(disk: DiskHistory, nowMs: number): { fromMs: number; toMs: number; samples: number } | null {
-  const window = { fromMs: Number.POSITIVE_INFINITY, toMs: Number.NEGATIVE_INFINITY, samples: 0 };
-  for (const { metric } of COUNTERS) {
-    const series = disk.series.get(metric);
-    if (series === undefined || metric === 'power_cycles' || nowMs - series.latestAtMs > SILENT_MS) continue;
-    window.fromMs = Math.min(window.fromMs, series.firstAtMs);
-    window.toMs = Math.max(window.toMs, series.latestAtMs);
-    window.samples = Math.max(window.samples, series.samples);
-  }
-  return window.samples > 0 ? window : null;
 }
 
 function textOf(metric: Metric, disk: DiskHistory, nowMs: number): string {

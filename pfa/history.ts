@@ -3,6 +3,7 @@
 // a disk that was replaced starts afresh. It must not judge what the values mean.
 
 import { METRICS, type Metric, metricSpec } from './metric.js';
+import type { EvidenceWindow } from './model.js';
 import type { Sample } from './sample.js';
 import { POINTS_MAX, Series, type SeriesState } from './series.js';
 
@@ -31,6 +32,8 @@ export interface HistoryState {
 
 export type Observed = { ok: true; late: boolean } | { ok: false; reason: string };
 
+/** Disk telemetry that was last heard this long ago says nothing about today. */
+export const DISK_SILENT_MS = 3 * 86_400_000;
 export const HISTORY_LIMITS: HistoryLimits = { seriesMax: 200_000, disksPerNodeMax: 1024, retentionMs: 35 * 86_400_000 };
 /** Power-on hours that fall by more than this mean another disk under the same name. */
 const HOURS_FALL_MAX = 24;
@@ -152,6 +155,24 @@ export class History {
     if (serial !== undefined) disk.serial = serial;
     if (sample.labels?.model !== undefined) disk.model = sample.labels.model;
   }
+}
+
+/** What is known of some metrics of a disk, from `sinceMs` on; null when there are none or all were last heard over `silentMs` ago. */
+export function evidenceWindow(
+  disk: Pick<DiskHistory, 'series'>,
+  metrics: ReadonlySet<Metric>,
+  nowMs: number,
+  silentMs: number,
+  sinceMs = 0,
+): EvidenceWindow | null {
+  const window = { fromMs: Number.POSITIVE_INFINITY, toMs: 0, samples: 0 };
+  for (const [metric, series] of disk.series) {
+    if (!metrics.has(metric) || nowMs - series.latestAtMs > silentMs) continue;
+    window.fromMs = Math.min(window.fromMs, Math.max(series.firstAtMs, sinceMs));
+    window.toMs = Math.max(window.toMs, series.latestAtMs);
+    window.samples = Math.max(window.samples, series.samples);
+  }
+  return window.samples > 0 ? window : null;
 }
 
 /** The node's own row gets a key no disk name can have. */
