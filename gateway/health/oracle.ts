@@ -1,0 +1,64 @@
+// What health needs of the predictor (pfa's Predictor has it), and what else it is given: the places samples come from.
+// Types only.
+import type { Sample } from '../../pfa/sample.js';
+import type { Outcome } from '../control.js';
+
+/** What was measured on a node's I/O since it was last taken. */
+export interface IoAggregate {
+  atMs: number;
+  windowMs: number;
+  reads: number;
+  writes: number;
+  readBytes: number;
+  writtenBytes: number;
+  errors: number;
+  timeouts: number;
+  reconnects: number;
+  /** Of reads and writes together; null: there were none. */
+  p50Us: number | null;
+  p99Us: number | null;
+}
+
+export interface Assessment {
+  /** Null: no signal. */
+  probability: number | null;
+  threshold: number;
+  firing: boolean;
+  horizonSeconds: number;
+  reasons: { source: string; contribution: number; text: string }[];
+  origin: 'model' | 'outside';
+  predictedFailureAtMs: number | null;
+}
+
+export interface Oracle {
+  observe(sample: Sample): void;
+  observeIo(node: string, aggregate: IoAggregate): void;
+  outsideVerdict(node: string, given: OutsideVerdict): void;
+  failed(node: string): void;
+  falseAlarm(node: string): void;
+  assess(node: string, nowMs: number): Assessment;
+}
+
+export interface OutsideVerdict {
+  probability: number;
+  reason: string;
+  /** Wall time at which it was given. */
+  atMs: number;
+}
+
+/** Counts a node's I/O; `take` starts the next window. Null: nothing can be said. */
+export interface IoMeter {
+  readonly node: string;
+  take(nowMs: number): IoAggregate | null;
+}
+
+/** Where one page of samples comes from. Every fetch ends by itself, in time, with a bounded text. */
+export interface Source {
+  readonly node: string;
+  readonly type: 'smartctl_exporter' | 'node_exporter' | 'agent';
+  /** For people: the URL. */
+  readonly name: string;
+  readonly everyMs: number;
+  fetch(): Promise<Outcome<string>>;
+  close(): Promise<void>;
+}
