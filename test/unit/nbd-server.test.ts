@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { suite } from 'uvu';
 import { ClientHandshake } from '../../gateway/nbd/client-handshake.js';
 import { NbdServer, type NbdServerOptions } from '../../gateway/nbd/server.js';
+import { HeldWire } from '../support/held-wire.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryDevice } from '../support/memory-device.js';
 import { MemoryExports, memoryExport } from '../support/memory-exports.js';
@@ -132,6 +133,20 @@ test('a host attaches, works and leaves; its table hears all of it', async () =>
   assert.equal(stage.server.counters.attached, 1);
 });
 
+test('a host that closes its sending side first is told of once', async () => {
+  const stage = new Stage({ completion: 'held' });
+  const host = await stage.attach();
+  host.say(requestBytes({ command: FLUSH }));
+  await stage.device.submitted(1);
+  host.finish();
+  await settle();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'ended disk 1']);
+  stage.device.release();
+  await host.gone();
+  await settle();
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'ended disk 1', 'detach disk 1']);
+});
+
 test('each connection has a lane of its own', async () => {
   const stage = new Stage();
   await stage.attach();
@@ -202,6 +217,24 @@ test('what a client sends while its export is attached is read afterwards', asyn
   open();
   await host.heard(GREETING_BYTES + GO_REPLY_BYTES + 16);
   assert.equal(stage.device.bytes.toString('latin1', 0, 5), 'early');
+});
+
+test('nothing is read while an export is attached, even when replies drain', async () => {
+  const stage = new Stage();
+  let open = (): void => {};
+  stage.exports.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const wire = new HeldWire();
+  const handlers = stage.server.accept(wire);
+  handlers.data(Buffer.concat([FLAGS, optionBytes(3), GO]));
+  assert.equal(wire.paused, true);
+  wire.take();
+  handlers.drain();
+  assert.equal(wire.paused, true);
+  open();
+  await settle();
+  assert.equal(wire.paused, false);
 });
 
 test('a client that leaves while its export is attached has it detached', async () => {

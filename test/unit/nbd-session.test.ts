@@ -151,6 +151,12 @@ test('CACHE and empty requests succeed without the device', async () => {
   );
 });
 
+test('an empty READ without structured replies is answered simply', async () => {
+  const bench = new Bench({ structured: false });
+  bench.say({ command: READ, cookie: 5n, length: 0 });
+  assert.deepEqual(await bench.bytes(), hex('67446698 00000000 0000000000000005'));
+});
+
 test('answers the same wherever the requests are cut', async () => {
   const said = [
     { command: WRITE, cookie: 1n, offset: 100, payload: Buffer.from('hello world') },
@@ -349,6 +355,21 @@ test('no more than 1024 requests are in flight; reading goes on when they are an
   assert.equal(new Set(cookies).size, 1030);
 });
 
+test('what waits for room reaches the device in the order it came, however often it has to wait', async () => {
+  const bench = new Bench({ completion: 'held' });
+  for (let i = 0; i < 1024; i++) bench.say({ command: FLUSH });
+  const read = (offset: number): Buffer => requestBytes({ command: READ, offset, length: 1 });
+  for (let i = 0; i < 30; i += 3) bench.say(Buffer.concat([read(i), read(i + 1), read(i + 2)]));
+  for (let i = 0; i < 30; i++) {
+    bench.device.release();
+    await turn();
+  }
+  assert.deepEqual(
+    bench.device.asked.slice(1024).map(({ offset }) => offset),
+    Array.from({ length: 30 }, (_, i) => i),
+  );
+});
+
 test('no more than 64 MiB are in flight, and what waits keeps its order', async () => {
   const bench = new Bench({ completion: 'held', deviceBytes: 33 * MIB });
   for (let i = 0; i < 3; i++) bench.say({ command: READ, cookie: BigInt(i), length: 32 * MIB });
@@ -493,6 +514,18 @@ test('shutting down an idle session ends it at once', async () => {
   const bench = new Bench();
   bench.session.shutDown();
   await turn();
+  assert.equal(bench.wire.ended, true);
+});
+
+test('shutting down a session whose host does not read still hears the host leave', async () => {
+  const bench = new Bench({ deviceBytes: 8 * MIB });
+  bench.wire.windowBytes = 65_536;
+  bench.say({ command: READ, length: 5 * MIB });
+  await turn();
+  assert.equal(bench.wire.paused, true);
+  bench.session.shutDown();
+  await turn();
+  assert.equal(bench.wire.paused, false);
   assert.equal(bench.wire.ended, true);
 });
 
