@@ -44,8 +44,8 @@ export class Mirror {
   readonly queue: ReplicationQueue;
   readonly #options: MirrorOptions;
   readonly #copier: Copier;
-  #condition: MirrorCondition = 'lost';
-  #reason: string | null = 'not connected yet';
+  #condition: MirrorCondition = 'copying';
+  #reason: string | null = null;
   #everSynced = false;
   #up = false;
   #refusals = 0;
@@ -124,6 +124,7 @@ export class Mirror {
   /** A mirror that was in sync before (a flip's old target, or one that a restart finds complete) needs no first copy. */
   adopt(): void {
     this.#everSynced = true;
+    this.#condition = 'catching-up';
   }
 
   /** The target answers. */

@@ -16,6 +16,8 @@ export class IoCounters {
   disconnects = 0;
   /** From sending to the answer, reads and writes together. */
   readonly latency = new LatencyHistogram();
+  /** The same since the predictor last looked, which resets it. */
+  readonly recent = new LatencyHistogram();
 
   answered(job: Job, errno: number, nowMs: number): void {
     if (errno !== ERRNO.OK && errno !== ERRNO.ENOTSUP) this.errors += 1;
@@ -33,6 +35,8 @@ export class IoCounters {
         this.writes += 1;
         this.writtenBytes += job.length;
     }
-    this.latency.record((nowMs - job.sentMs) * 1000);
+    const us = (nowMs - job.sentMs) * 1000;
+    this.latency.record(us);
+    this.recent.record(us);
   }
 }

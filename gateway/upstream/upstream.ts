@@ -30,7 +30,8 @@ const LOST = -1;
 
 export interface UpstreamOptions {
   target: TargetRef;
-  address: WireAddress;
+  /** Asked at each attempt, because an agent may have moved; a string says why there is no address now. */
+  address(): WireAddress | string;
   exportName: string;
   /** Connections at most; more than one only where the node says that a flush covers them all. */
   connections: number;
@@ -71,6 +72,7 @@ export class Upstream implements Device {
   readonly counters = new IoCounters();
   readonly #options: UpstreamOptions;
   readonly #events: UpstreamEvents;
+  readonly #gone: () => void;
   readonly #clock: Clock;
   readonly #guards = new Guards();
   readonly #settler: GuardSettler;
@@ -104,8 +106,10 @@ export class Upstream implements Device {
   #orphansUntilMs = 0;
   #settled: (() => void) | null = null;
 
-  constructor(options: UpstreamOptions, events: UpstreamEvents) {
+  /** `gone`: told once, when it is closed or given up and will not count anything more. */
+  constructor(options: UpstreamOptions, events: UpstreamEvents, gone: () => void = () => {}) {
     this.#options = options;
+    this.#gone = gone;
     this.#events = events;
     this.#clock = options.clock;
     this.target = options.target;
@@ -223,6 +227,7 @@ export class Upstream implements Device {
     }
     const requests = [...owners].sort((one, other) => one.sequence - other.sequence).map((job) => job.request!);
     this.#enter('abandoned', 'given up');
+    this.#gone();
     this.#settled = settled;
     this.#dropQueues();
     for (const link of this.#others) link.close('given up');
@@ -233,7 +238,9 @@ export class Upstream implements Device {
   /** Ends the connections; requests that are not answered are dropped without an answer. */
   close(): void {
     if (this.#state === 'closed') return;
+    const gone = this.#state !== 'abandoned';
     this.#enter('closed', 'closed');
+    if (gone) this.#gone();
     this.#settled = null;
     this.#dropQueues();
     for (const link of this.#others) link.close('closed');
@@ -508,11 +515,16 @@ export class Upstream implements Device {
 
   #dial(): void {
     this.#timer = null;
+    const address = this.#options.address();
+    if (typeof address === 'string') {
+      this.#retry(address);
+      return;
+    }
     const link = new Link(
       {
         dialer: this.#options.dialer,
         clock: this.#clock,
-        address: this.#options.address,
+        address,
         exportName: this.#options.exportName,
         handshakeMs: HANDSHAKE_MS,
       },

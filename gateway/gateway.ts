@@ -1,0 +1,378 @@
+// The composition root: one gateway from a configuration file. Opens what is durable first, then the nodes, then the
+// volumes, then lets hosts and people in; closes in the opposite order. All wiring is here and nothing else.
+import { readFileSync } from 'node:fs';
+import type { Config, VolumeConfig } from '../config/config.js';
+import { readConfig } from '../config/load.js';
+import { formatProblem } from '../config/problem.js';
+import { type ConfigChange, diffConfig, type Remark } from '../config/reload.js';
+import type { Clock, Log, Records } from '../replication/world.js';
+import type { ReloadReport } from './api/backend.js';
+import { ApiServer } from './api/server.js';
+import { SystemClock } from './clock.js';
+import { type Outcome, refuse, type TargetRef, type VolumeFact } from './control.js';
+import { EventLog } from './events/event-log.js';
+import { Fleet } from './fleet/fleet.js';
+import { HashPool } from './hashing/hash-pool.js';
+import { Collectors } from './health/collectors.js';
+import { Judge, type Resident } from './health/judge.js';
+import { Exposition } from './metrics/exposition.js';
+import { NbdServer } from './nbd/server.js';
+import { type Listener, listen, NetDialer } from './net-wire.js';
+import { NodeControl } from './placement/node-control.js';
+import { Protection } from './protection/protection.js';
+import { EpochKeeper } from './service/epoch-keeper.js';
+import { tellFact } from './service/fact-events.js';
+import { GatewayBackend } from './service/gateway-backend.js';
+import { GatewayMetricsSource } from './service/gateway-metrics.js';
+import { createOracle } from './service/predictor-oracle.js';
+import { sourcesOf } from './service/health-sources.js';
+import { SampleIntake } from './service/sample-intake.js';
+import { ServedVolume, type ServiceWorld } from './service/served-volume.js';
+import { trimTarget } from './service/target-trim.js';
+import { VolumeExports } from './service/volume-export.js';
+import { DataDirectory } from './store/data-directory.js';
+import { LmdbRecords } from './store/lmdb-records.js';
+
+const CLOSE_GRACE_MS = 5000;
+
+/** A log whose level the configuration sets. */
+export interface GatewayLog extends Log {
+  setLevel(level: Config['server']['logLevel']): void;
+}
+
+export interface GatewayOptions {
+  configFile: string;
+  log: GatewayLog;
+  /** Take over targets that an unknown data directory's epochs claim (rule 19). */
+  adopt?: boolean;
+}
+
+export interface RunningGateway {
+  /** Where hosts attach and where the API answers (ports that the system chose are named), and the volumes there are. */
+  readonly addresses: { nbd: { host: string; port: number }; unix: string | null; api: { host: string; port: number }; volumes: string[] };
+  reload(): Promise<Outcome<ReloadReport>>;
+  /** Answers what is in flight, then ends; resolves when the data directory is free again. */
+  close(): Promise<void>;
+}
+
+/** Rejects with an Error that says what is wrong with the configuration, the data directory or the addresses; nothing stays open then. */
+export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
+  const loaded = await readConfig(options.configFile);
+  if (!loaded.ok) throw new Error(loaded.problems.map(formatProblem).join('\n'));
+  options.log.setLevel(loaded.config.server.logLevel);
+  const directory = await DataDirectory.open(loaded.config.server.dataDirectory);
+  if (!directory.ok) throw new Error(directory.message);
+  const records = await LmdbRecords.open(directory.value.path);
+  if (!records.ok) {
+    directory.value.release();
+    throw new Error(records.message);
+  }
+  const gateway = new Gateway(loaded.config, directory.value, records.value, options, await HashPool.create());
+  try {
+    await gateway.start();
+    return gateway;
+  } catch (error) {
+    await gateway.close();
+    throw error;
+  }
+}
+
+class Gateway implements RunningGateway {
+  addresses: RunningGateway['addresses'] = { nbd: { host: '', port: 0 }, unix: null, api: { host: '', port: 0 }, volumes: [] };
+  readonly #options: GatewayOptions;
+  readonly #directory: DataDirectory;
+  readonly #records: LmdbRecords;
+  readonly #hasher: HashPool;
+  readonly #clock: Clock = new SystemClock();
+  readonly #log: Log;
+  readonly #events: EventLog;
+  readonly #fleet: Fleet;
+  readonly #nodeControl: NodeControl;
+  readonly #epochs: EpochKeeper;
+  readonly #judge: Judge;
+  readonly #collectors: Collectors;
+  readonly #intake: SampleIntake;
+  readonly #protection: Protection;
+  readonly #volumes = new Map<string, ServedVolume>();
+  readonly #world: ServiceWorld;
+  readonly #nbd: NbdServer;
+  readonly #backend: GatewayBackend;
+  #config: Config;
+  #api: ApiServer | null = null;
+  #metrics: Exposition | null = null;
+  #listeners: Listener[] = [];
+  #started = false;
+  #closing: Promise<void> | null = null;
+  #reloading: Promise<unknown> = Promise.resolve();
+
+  constructor(config: Config, directory: DataDirectory, records: LmdbRecords, options: GatewayOptions, hasher: HashPool) {
+    this.#config = config;
+    this.#directory = directory;
+    this.#records = records;
+    this.#options = options;
+    this.#hasher = hasher;
+    this.#log = options.log;
+    const world = { clock: this.#clock, log: this.#log, records: records as Records };
+    this.#events = new EventLog(records, this.#clock, this.#log);
+    this.#fleet = new Fleet({ clock: this.#clock, log: this.#log, dialer: new NetDialer() });
+    this.#nodeControl = new NodeControl({
+      ...world,
+      events: this.#events,
+      node: (id) => this.#fleet.controlled(id),
+      isUsed: (target) => this.#isUsed(target),
+      trim: (target) => trimTarget(this.#fleet, this.#clock, target),
+    });
+    this.#epochs = new EpochKeeper({ ...world, fleet: this.#fleet });
+    const predictor = createOracle(config, records, this.#clock, this.#log);
+    this.#judge = new Judge({
+      ...world,
+      events: this.#events,
+      oracle: predictor,
+      nodes: () => this.#config.nodes.map((node) => node.id),
+      residents: (node) => this.#residents(node),
+      judged: (verdict, sinceMs) => this.#protection.judged(verdict, sinceMs),
+    });
+    this.#collectors = new Collectors({
+      clock: this.#clock,
+      events: this.#events,
+      oracle: predictor,
+      meters: () => this.#fleet.all(),
+      fresh: (node) => this.#judge.fresh(node),
+    });
+    this.#intake = new SampleIntake({ clock: this.#clock, oracle: predictor, fresh: (node) => this.#judge.fresh(node) });
+    this.#protection = new Protection({
+      ...world,
+      events: this.#events,
+      targets: this.#nodeControl,
+      lessons: this.#judge,
+      candidates: () =>
+        this.#fleet.facts(
+          (id) => this.#nodeControl.freeSpares(id),
+          (id) => this.#judge.latest(id),
+          (id) => this.#copiesOn(id),
+        ),
+    });
+    this.#world = {
+      ...world,
+      fleet: this.#fleet,
+      hasher,
+      adopt: options.adopt ?? false,
+      fact: (name, fact) => this.#fact(name, fact),
+      opened: (served) => this.#opened(served),
+    };
+    this.#nbd = new NbdServer({
+      exports: new VolumeExports(this.#volumes),
+      clock: this.#clock,
+      log: this.#log,
+      connectionsMax: config.server.nbd.connectionsMax,
+      handshakeMs: config.server.nbd.handshakeMs,
+    });
+    this.#backend = new GatewayBackend({
+      events: this.#events,
+      volumes: this.#volumes,
+      fleet: this.#fleet,
+      protection: this.#protection,
+      judge: this.#judge,
+      intake: this.#intake,
+      nodeControl: this.#nodeControl,
+      started: () => this.#started,
+      reload: () => this.reload(),
+    });
+  }
+
+  async start(): Promise<void> {
+    const { server } = this.#config;
+    await this.#fleet.configure(this.#config);
+    await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
+    // Verdicts in force come before the volumes they concern.
+    this.#judge.start();
+    for (const volume of this.#config.volumes) this.#serve(volume);
+    this.#nodeControl.start();
+    const accept = { accept: (wire: Parameters<NbdServer['accept']>[0]) => this.#nbd.accept(wire) };
+    const tcp = await listen({ host: server.nbd.host, port: server.nbd.port }, accept);
+    this.#listeners.push(tcp);
+    if (server.nbd.unix !== null) this.#listeners.push(await listen({ path: server.nbd.unix }, accept));
+    const version = packageVersion();
+    this.#metrics = new Exposition(
+      new GatewayMetricsSource({
+        version,
+        backend: this.#backend,
+        volumes: this.#volumes,
+        fleet: this.#fleet,
+        nbd: this.#nbd,
+        events: this.#events,
+      }),
+    );
+    this.#api = await ApiServer.create({ backend: this.#backend, metrics: this.#metrics, log: this.#log, version });
+    const api = await this.#api.listen(server.api);
+    this.addresses = {
+      nbd: 'port' in tcp.address ? tcp.address : { host: '', port: 0 },
+      unix: server.nbd.unix,
+      api,
+      volumes: this.#config.volumes.map((volume) => volume.name),
+    };
+    this.#collectors.start();
+    this.#started = true;
+    this.#events.publish({
+      type: 'gateway.started',
+      level: 'info',
+      message: `The gateway serves ${this.#volumes.size} volumes of ${this.#config.nodes.length} nodes.`,
+    });
+  }
+
+  /** Takes up the changed file; one that is wrong changes nothing. One at a time. */
+  reload(): Promise<Outcome<ReloadReport>> {
+    const turn = this.#reloading.then(() => this.#reload());
+    this.#reloading = turn.catch(() => {});
+    return turn;
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    for (const listener of this.#listeners) listener.close();
+    await this.#collectors.stop();
+    await this.#judge.stop();
+    await this.#protection.stop();
+    await this.#nbd.close({ graceMs: CLOSE_GRACE_MS });
+    await this.#nodeControl.stop();
+    this.#epochs.stop();
+    for (const served of this.#volumes.values()) await served.close();
+    await this.#fleet.stop();
+    await this.#events.close();
+    await this.#api?.close();
+    this.#metrics?.stop();
+    await this.#hasher.close();
+    await this.#records.close();
+    this.#directory.release();
+  }
+
+  async #reload(): Promise<Outcome<ReloadReport>> {
+    const loaded = await readConfig(this.#options.configFile);
+    if (!loaded.ok) return refuse('config-invalid', loaded.problems.map(formatProblem).join('\n'));
+    const inUse = new Map<string, string[]>();
+    for (const served of this.#volumes.values()) {
+      for (const { target } of served.targets()) inUse.set(target.node, [...(inUse.get(target.node) ?? []), served.name]);
+    }
+    const attached = new Set([...this.#volumes.values()].filter((served) => served.clients().length > 0).map((served) => served.name));
+    const diff = diffConfig(this.#config, loaded.config, { nodes: inUse, attached });
+    if (diff.refusals.length > 0) return refuse('reload-refused', diff.refusals.map(sayRemark).join('\n'));
+    this.#config = diff.running;
+    await this.#fleet.configure(this.#config);
+    await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
+    const named = new Set(this.#config.volumes.map((volume) => volume.name));
+    for (const [name, served] of this.#volumes) {
+      if (named.has(name)) continue;
+      this.#volumes.delete(name);
+      await this.#protection.remove(name);
+      await served.close();
+    }
+    for (const volume of this.#config.volumes) {
+      const served = this.#volumes.get(volume.name);
+      if (served === undefined) this.#serve(volume);
+      else served.configure(volume);
+    }
+    this.#protection.policiesChanged();
+    const changes = [...diff.live.map(sayChange), ...[...diff.ignored, ...diff.restart].map(sayRemark)];
+    this.#events.publish({
+      type: 'config.reloaded',
+      level: 'info',
+      message:
+        changes.length === 0
+          ? 'The configuration was read again: nothing changed.'
+          : `The configuration was read again: ${changes.join('; ')}`,
+      details: { changes },
+    });
+    return { ok: true, value: { changes } };
+  }
+
+  #serve(config: VolumeConfig): void {
+    const served = new ServedVolume(config, this.#world);
+    this.#volumes.set(config.name, served);
+    void served.open();
+  }
+
+  #opened(served: ServedVolume): void {
+    const control = served.volume!;
+    this.#epochs.claim(served.name, control.active, control.epoch);
+    this.#protection.add({
+      control,
+      policy: () => served.config.policy,
+      priority: () => served.config.priority,
+      labels: () => served.config.labels,
+      clients: () => served.clients(),
+      profile: () => served.profile(),
+      latency: () => served.latency(),
+    });
+  }
+
+  #fact(name: string, fact: VolumeFact): void {
+    const served = this.#volumes.get(name);
+    if (served === undefined) return;
+    tellFact(this.#events, fact, { volume: name, labels: served.config.labels, clients: served.clients() });
+    if (fact.type === 'flipped') this.#epochs.claim(name, fact.certificate.to, fact.certificate.epoch);
+    this.#protection.fact(name, fact);
+  }
+
+  #isUsed(target: TargetRef): boolean {
+    for (const served of this.#volumes.values()) {
+      for (const used of served.targets()) if (used.target.node === target.node && used.target.export === target.export) return true;
+    }
+    return false;
+  }
+
+  #residents(node: string): Resident[] {
+    const residents: Resident[] = [];
+    for (const served of this.#volumes.values()) {
+      for (const { target, role } of served.targets()) {
+        if (target.node === node) residents.push({ volume: served.name, role, labels: served.config.labels, clients: served.clients() });
+      }
+    }
+    return residents;
+  }
+
+  #copiesOn(node: string): number {
+    let copies = 0;
+    for (const served of this.#volumes.values()) copies += served.targets().filter(({ target }) => target.node === node).length;
+    return copies;
+  }
+}
+
+function sayRemark({ path, message }: Remark): string {
+  return `${path} ${message}`;
+}
+
+function sayChange(change: ConfigChange): string {
+  switch (change.type) {
+    case 'server-changed':
+      return `server: ${change.keys.join(', ')}`;
+    case 'node-added':
+    case 'node-changed':
+      return `${change.type.replace('-', ' ')}: ${change.node.id}`;
+    case 'node-removed':
+      return `node removed: ${change.id}`;
+    case 'policy-added':
+    case 'policy-changed':
+      return `${change.type.replace('-', ' ')}: ${change.policy.name}`;
+    case 'policy-removed':
+    case 'volume-removed':
+      return `${change.type.replace('-', ' ')}: ${change.name}`;
+    case 'volume-added':
+    case 'volume-changed':
+      return `${change.type.replace('-', ' ')}: ${change.volume.name}`;
+  }
+}
+
+function packageVersion(): string {
+  for (const up of ['../package.json', '../../package.json']) {
+    try {
+      return (JSON.parse(readFileSync(new URL(up, import.meta.url), 'utf8')) as { version: string }).version;
+    } catch {
+      // The sources lie one level higher than the build.
+    }
+  }
+  return 'unknown';
+}

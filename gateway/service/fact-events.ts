@@ -1,0 +1,77 @@
+// What volumes tell, as events that people and programs read.
+import { formatBytes } from '../../config/units.js';
+import type { EventSink, NewEvent, VolumeFact } from '../control.js';
+import { describeTarget } from '../volume/copy.js';
+
+interface About {
+  volume: string;
+  labels: Record<string, string>;
+  clients: string[];
+}
+
+export function tellFact(events: EventSink, fact: VolumeFact, about: About): void {
+  events.publish({ ...about, ...eventOf(fact, about.volume) });
+}
+
+function eventOf(fact: VolumeFact, volume: string): NewEvent {
+  switch (fact.type) {
+    case 'mirror-state':
+      return {
+        type: 'mirror.state',
+        level: fact.to === 'failed' ? 'alert' : fact.to === 'lost' ? 'warning' : 'info',
+        message: `The mirror of ${volume} on ${describeTarget(fact.target)} is ${fact.to}${fact.reason === null ? '' : `: ${fact.reason}`}.`,
+        node: fact.target.node,
+        details: { export: fact.target.export, from: fact.from, to: fact.to, reason: fact.reason },
+      };
+    case 'target-lost':
+      return {
+        type: 'target.lost',
+        level: 'warning',
+        message: `${describeTarget(fact.target)} does not answer for ${volume}: ${fact.reason}.`,
+        node: fact.target.node,
+        details: { export: fact.target.export, reason: fact.reason },
+      };
+    case 'target-back':
+      return {
+        type: 'target.back',
+        level: 'info',
+        message: `${describeTarget(fact.target)} answers for ${volume}.`,
+        node: fact.target.node,
+        details: { export: fact.target.export },
+      };
+    case 'target-blocked':
+      return {
+        type: 'target.blocked',
+        level: 'alert',
+        message: `${describeTarget(fact.target)} cannot be a copy of ${volume}: ${fact.reason}.`,
+        node: fact.target.node,
+        details: { export: fact.target.export, reason: fact.reason },
+      };
+    case 'flipped': {
+      const { certificate } = fact;
+      return {
+        type: 'volume.flipped',
+        level: certificate.kind === 'failover' ? 'warning' : 'info',
+        message: `${volume} went from ${describeTarget(certificate.from)} to ${describeTarget(certificate.to)} (${certificate.kind}, epoch ${certificate.epoch}); hosts were held for ${certificate.pauseMs.toFixed(1)} ms.`,
+        node: certificate.to.node,
+        details: { certificate },
+      };
+    }
+    case 'scrub-finished': {
+      const { report } = fact;
+      return {
+        type: 'scrub.finished',
+        level: report.mismatches.length > 0 ? 'warning' : 'info',
+        message: `The scrub of ${volume} is ${report.state}: ${formatBytes(report.comparedBytes)} compared, ${report.mismatches.length} differences, ${report.mismatches.filter((mismatch) => mismatch.repaired).length} mended.`,
+        details: { report: { ...report, mismatches: report.mismatches.slice(0, 100) } },
+      };
+    }
+    case 'damage':
+      return {
+        type: 'volume.damage',
+        level: 'alert',
+        message: `The copies of ${volume} differ at ${fact.offset} (${fact.lengthBytes} bytes) and nothing says which is right: ${fact.reason}.`,
+        details: { offset: fact.offset, lengthBytes: fact.lengthBytes, reason: fact.reason },
+      };
+  }
+}
