@@ -48,7 +48,8 @@ class Descriptors {
 /** `extents` start where the request does; `length` is the request's, over 0 and a multiple of `blockBytes`. */
 export function encodeBlockStatus(contextId: number, extents: readonly Extent[], length: number, blockBytes: number, one: boolean): Buffer {
   assert(extents.length > 0 && extents[0].lengthBytes > 0, 'a device gives at least one extent');
-  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(extents.length + 1, EXTENTS_MAX));
+  // Between two extents there may be a block that holds some of both.
+  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(2 * extents.length, EXTENTS_MAX));
   let at = 0;
   let blockFlags = 0;
   for (const extent of extents) {
