@@ -1,0 +1,73 @@
+// `forestall serve`: starts the gateway, says where to attach and where to look, reloads at SIGHUP, ends at SIGTERM.
+import type { ReloadReport } from '../api/backend.js';
+import type { Outcome } from '../control.js';
+import { CliError, describeError, EXIT, type ExitCode } from './cli-error.js';
+import { untilSignal } from './lifetime.js';
+import type { Output } from './output.js';
+import { defaultConfigFile } from './package.js';
+import { createLog, type ProcessLog } from './process-log.js';
+import { list } from './table.js';
+
+/** What gateway/gateway.ts gives: a gateway that serves. */
+export interface RunningGateway {
+  readonly addresses: {
+    nbd: { host: string; port: number };
+    /** The Unix socket it serves on too, or null. */
+    unix: string | null;
+    api: { host: string; port: number };
+    volumes: string[];
+  };
+  reload(): Promise<Outcome<ReloadReport>>;
+  close(): Promise<void>;
+}
+
+/** Rejects with an Error whose message says what is wrong and what would be right; it may have several lines. */
+export type StartGateway = (options: { configFile: string; log: ProcessLog }) => Promise<RunningGateway>;
+
+function hostPort({ host, port }: { host: string; port: number }): string {
+  const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
+  return `${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
+}
+
+function welcome({ nbd, unix, api, volumes }: RunningGateway['addresses']): string {
+  const url = `http://${hostPort(api)}`;
+  const attach = volumes
+    .slice(0, 10)
+    .map((name, i) => [i === 0 ? 'attach' : '', `nbd://${hostPort(nbd)}/${encodeURIComponent(name)}`] as const);
+  const more = volumes.length > 10 ? ([['', `and ${volumes.length - 10} more: forestall volumes`]] as const) : [];
+  const socket = unix === null ? [] : ([['socket', `nbd+unix:///VOLUME?socket=${unix}`]] as const);
+  return `Forestall serves ${volumes.length === 1 ? '1 volume' : `${volumes.length} volumes`}.\n${list([
+    ...attach,
+    ...more,
+    ...socket,
+    ['look', `npx forestall volumes${url === 'http://127.0.0.1:8080' ? '' : ` --api ${url}`}`],
+    ['API', `${url}/openapi.json`],
+    ['metrics', `${url}/metrics`],
+  ])}`;
+}
+
+async function reloadAndTell(gateway: RunningGateway, log: ProcessLog): Promise<void> {
+  const outcome = await gateway.reload();
+  if (outcome.ok) {
+    log.info(
+      { changes: outcome.value.changes },
+      outcome.value.changes.length === 0 ? 'Configuration read again: nothing changed.' : 'Configuration taken up.',
+    );
+  } else {
+    log.error({ code: outcome.code, details: outcome.details }, outcome.message);
+  }
+}
+
+export async function serve(start: StartGateway, output: Output, configFile: string | undefined): Promise<ExitCode> {
+  const log = createLog(output.stderr);
+  let gateway: RunningGateway;
+  try {
+    gateway = await start({ configFile: configFile ?? defaultConfigFile(), log });
+  } catch (error) {
+    throw new CliError(EXIT.REFUSED, describeError(error));
+  }
+  // First: whoever reads the welcome may send a signal at once.
+  const ended = untilSignal({ close: () => gateway.close(), reload: () => reloadAndTell(gateway, log) });
+  output.result(gateway.addresses, () => welcome(gateway.addresses));
+  return await ended;
+}
