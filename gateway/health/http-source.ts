@@ -46,7 +46,8 @@ export class HttpSource implements Source {
         headers: { accept: 'text/plain;version=0.0.4;q=1,*/*;q=0.1' },
       });
       if (answer.statusCode !== 200) {
-        answer.body.destroy();
+        // Let go of unread, which the stream reports as an error.
+        answer.body.on('error', () => {}).destroy();
         return refuse('source-status', `it answered with status ${answer.statusCode}`);
       }
       return await this.#read(answer.body);

@@ -139,7 +139,7 @@ export class Judge {
     const given = outside === undefined ? (before?.outside ?? null) : outside;
     const assessment = holdWithoutSignal(oracle.assess(node, nowMs), before);
     const news = told || isNews(assessment, before?.verdict ?? null);
-    const verdict = this.#verdict(node, assessment, nowMs, news || !before ? `v${this.#number}` : before.verdict.id);
+    const verdict = this.#verdict(node, assessment, nowMs, news ? `v${this.#number}` : (before?.verdict.id ?? `${node}-unjudged`));
     const sinceMs = standsSince(verdict, before, given, nowMs);
     const inForce = { verdict, sinceMs, outside: given };
     this.#inForce.set(node, inForce);

@@ -1,23 +1,8 @@
 // What health needs of the predictor (pfa's Predictor has it), and what else it is given: the places samples come from.
 // Types only.
+import type { IoAggregate } from '../../pfa/io-aggregate.js';
 import type { Sample } from '../../pfa/sample.js';
 import type { Outcome } from '../control.js';
-
-/** What was measured on a node's I/O since it was last taken. */
-export interface IoAggregate {
-  atMs: number;
-  windowMs: number;
-  reads: number;
-  writes: number;
-  readBytes: number;
-  writtenBytes: number;
-  errors: number;
-  timeouts: number;
-  reconnects: number;
-  /** Of reads and writes together; null: there were none. */
-  p50Us: number | null;
-  p99Us: number | null;
-}
 
 export interface Assessment {
   /** Null: no signal. */

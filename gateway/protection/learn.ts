@@ -3,7 +3,7 @@
 import { type FlipCertificate, type MirrorView, refuse, type ScrubReport, type TargetRef } from '../control.js';
 import { addCopy, answer, type Draft, done, dropRefused, forget, forgetTarget, markDrop, retryAfter, rollbackBy, tell } from './draft.js';
 import type { Fact } from './input.js';
-import { copyOf, describeTarget, type Origin, type Pardon, readyCopy, type Suspicion, sameTarget, threat } from './situation.js';
+import { copyOf, describeTarget, type Origin, type Pardon, type Suspicion, sameTarget, threat } from './situation.js';
 
 const CHOICE_RETRY_MS = { first: 2_000, last: 60_000 };
 const FLIP_RETRY_MS = { first: 1_000, last: 600_000 };
@@ -43,14 +43,10 @@ const LEARNERS: Learners = {
   'scrub-finished': (d, { report }) => scrubFinished(d, report),
   'scrub-refused': (d, { reason }) => scrubRefused(d, reason),
   'target-lost': targetLost,
-  'target-back': (d, { target }) => tell(d, 'info', 'target.back', `${describeTarget(target)} answers again.`, { node: target.node }),
-  'target-blocked': (d, { target, reason }) => {
-    tell(d, 'alert', 'target.blocked', `${describeTarget(target)} cannot be used: ${reason}`, { node: target.node });
-  },
-  damage: (d, { offset, lengthBytes, reason }) => {
-    const message = `${lengthBytes} bytes at ${offset} are damaged: ${reason}`;
-    tell(d, 'alert', 'volume.damage', message, { node: d.s.active.node, details: { offset, lengthBytes } });
-  },
+  // Who volumes are served by and what of it is damaged is told where these facts come from.
+  'target-back': () => {},
+  'target-blocked': () => {},
+  damage: () => {},
   tick: () => {},
 };
 
@@ -223,10 +219,9 @@ function scrubFinished(d: Draft, report: ScrubReport): void {
   }
   const left = report.mismatches.filter((mismatch) => !mismatch.repaired);
   s.scrub = left.length > 0 ? 'damaged' : 'clean';
-  if (report.mismatches.length === 0) return;
-  const repaired = report.mismatches.length - left.length;
-  const message = `The scrub found ${report.mismatches.length} regions that differ, and repaired ${repaired}.`;
-  tell(d, left.length > 0 ? 'alert' : 'warning', 'scrub.damage', message, { details: { mismatches: report.mismatches.slice(0, 20) } });
+  if (left.length === 0) return;
+  const message = `The copies of ${s.volume} differ in ${left.length} regions and nothing says which is right: they were left as they are.`;
+  tell(d, 'alert', 'protection.damage', message, { details: { mismatches: left.slice(0, 20) } });
 }
 
 function scrubRefused(d: Draft, reason: string): void {
@@ -235,20 +230,13 @@ function scrubRefused(d: Draft, reason: string): void {
   const told = s.scrubRetry?.reason === reason;
   s.scrub = 'none';
   s.scrubRetry = retryAfter(d, s.scrubRetry, reason, SCRUB_RETRY_MS.first, SCRUB_RETRY_MS.last);
-  if (!told) tell(d, 'warning', 'scrub.refused', `The scrub did not run to its end: ${reason}. It is tried again.`);
+  if (!told) tell(d, 'warning', 'protection.scrub-refused', `The scrub did not run to its end: ${reason}. It is tried again.`);
 }
 
+/** An active target that is lost while a complete copy stands by is no matter: the volume goes there. */
 function targetLost(d: Draft, { target, reason }: FactOf<'target-lost'>): void {
   const { s } = d;
-  if (!sameTarget(target, s.active)) {
-    tell(d, 'warning', 'target.lost', `${describeTarget(target)} does not answer: ${reason}`, { node: target.node });
-    return;
-  }
-  const complete = readyCopy(s, d.nowMs) ?? s.copies.find((copy) => copy.state === 'synced' && copy.drop === null);
-  const next = complete
-    ? `the complete copy on ${describeTarget(complete.target)} can take over`
-    : 'no other copy is complete, so hosts wait';
-  tell(d, complete ? 'warning' : 'alert', 'target.lost', `${describeTarget(target)} does not answer: ${reason}; ${next}.`, {
-    node: target.node,
-  });
+  if (!sameTarget(target, s.active) || s.copies.some((copy) => copy.state === 'synced' && copy.drop === null)) return;
+  const message = `${describeTarget(target)} does not answer (${reason}) and no other copy of ${s.volume} is complete: hosts wait.`;
+  tell(d, 'alert', 'protection.exposed', message, { node: target.node });
 }

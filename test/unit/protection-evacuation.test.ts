@@ -73,7 +73,7 @@ test('a source that dies with a complete mirror is left by the volume itself; no
     expect vol0 synced on a mirrors b:synced
     failover vol0
     expect vol0 flipped on b mirrors a:lost
-    expect event target.lost the complete copy on b/vol0.0 can take over
+    expect no event protection.exposed
     mirror vol0 a synced
     expect vol0 verified on b mirrors a:synced
     tick 2h

@@ -169,7 +169,7 @@ test('damage that nobody can repair keeps the volume from being verified and is 
     verdict a 0.99
     mirror vol0 b synced
     expect vol0 flipped on b
-    expect event scrub.damage found 1 regions that differ, and repaired 0
+    expect event protection.damage differ in 1 regions
     damage vol0 none
     tick 1s
     operator scrub vol0
@@ -178,13 +178,13 @@ test('damage that nobody can repair keeps the volume from being verified and is 
   `);
 });
 
-test('damage that was repaired is told, and the volume counts as verified', async () => {
+test('damage that was repaired does not keep the volume from being verified', async () => {
   await play(`${THREE}
     damage vol0 repaired
     verdict a 0.99
     mirror vol0 b synced
     expect vol0 verified on b
-    expect event scrub.damage repaired 1
+    expect no event protection.damage
   `);
 });
 
@@ -197,6 +197,13 @@ test('a scrub that is refused is tried again', async () => {
     refuse vol0 scrub
     tick 11s
     expect vol0 verified on b
+  `);
+});
+
+test('a volume whose only copy is lost is an alert', async () => {
+  await play(`${THREE}
+    lost vol0
+    expect event protection.exposed no other copy of vol0 is complete
   `);
 });
 
