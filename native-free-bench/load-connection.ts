@@ -5,6 +5,7 @@ import { connect, type Socket } from 'node:net';
 import { encodeRequest } from '../gateway/nbd/codec.js';
 import { COMMAND, SIZE } from '../gateway/nbd/constants.js';
 import { Attach } from './attach.js';
+import type { Meter } from './meter.js';
 import { Pipeline, type PipelineJob } from './pipeline.js';
 
 const READ_BUFFER_BYTES = 256 * 1024;
@@ -29,7 +30,7 @@ export class LoadConnection {
   readonly #attach: Attach;
   readonly #buffer = Buffer.allocUnsafeSlow(READ_BUFFER_BYTES);
   #pipeline: Pipeline | null = null;
-  #endUs = Number.POSITIVE_INFINITY;
+  #meter: Meter | null = null;
   #finished = false;
   #flaw: string | null = null;
   #onAttached: (sizeBytes: number | null) => void = () => {};
@@ -69,7 +70,7 @@ export class LoadConnection {
 
   /** Starts the load; it ends by itself, and with it the connection, when the job is done and all is answered. */
   run(job: PipelineJob): void {
-    this.#endUs = job.meter.endUs;
+    this.#meter = job.meter;
     this.#pipeline = new Pipeline(job, (bytes, done) => this.#socket.write(bytes, done));
     this.#pipeline.issue(nowUs());
   }
@@ -90,7 +91,7 @@ export class LoadConnection {
     const arrivedUs = nowUs();
     const flaw = pipeline.receive(this.#buffer, length, arrivedUs);
     if (flaw !== null) this.destroy(flaw);
-    else if (arrivedUs < this.#endUs) pipeline.issue(nowUs());
+    else if (this.#meter!.isOpen(arrivedUs)) pipeline.issue(nowUs());
     if (flaw === null && pipeline.outstanding === 0) this.#finish();
   }
 

@@ -19,21 +19,32 @@ export interface Reading {
   mismatches: number;
 }
 
+/** A window stays open until it has counted so many, however long that takes: a quotient by nothing says nothing. */
+const OPERATIONS_MIN = 10;
+
 export class Meter {
-  readonly endUs: number;
   readonly #beginUs: number;
+  readonly #endUs: number;
+  #lastUs = 0;
   readonly #latency = new LatencyHistogram();
   readonly #counts = new Float64Array(3);
 
   /** Without bounds every completion is within the window. */
   constructor(beginUs = Number.NEGATIVE_INFINITY, endUs = Number.POSITIVE_INFINITY) {
     this.#beginUs = beginUs;
-    this.endUs = endUs;
+    this.#endUs = endUs;
+  }
+
+  /** Whether more requests are to be sent. */
+  isOpen(nowUs: number): boolean {
+    return nowUs < this.#endUs || this.#latency.count < OPERATIONS_MIN;
   }
 
   completed(nowUs: number, latencyUs: number): void {
     this.#counts[0]++;
-    if (nowUs >= this.#beginUs && nowUs < this.endUs) this.#latency.record(latencyUs);
+    if (nowUs < this.#beginUs || !this.isOpen(nowUs)) return;
+    this.#latency.record(latencyUs);
+    this.#lastUs = nowUs;
   }
 
   failed(): void {
@@ -48,7 +59,7 @@ export class Meter {
     const latency = this.#latency;
     return {
       operations: latency.count,
-      windowUs: this.endUs - this.#beginUs,
+      windowUs: Math.max(this.#endUs, this.#lastUs) - this.#beginUs,
       p50Us: latency.quantile(0.5) ?? 0,
       p99Us: latency.quantile(0.99) ?? 0,
       p999Us: latency.quantile(0.999) ?? 0,

@@ -14,7 +14,7 @@ export interface PartSpec {
   isReady?: () => Promise<boolean>;
 }
 
-const READY_MS = 20_000;
+const READY_MS = 30_000;
 const POLL_MS = 25;
 const TERMINATE_MS = 5_000;
 const OUTPUT_AFTER_EXIT_MS = 200;

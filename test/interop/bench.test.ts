@@ -17,7 +17,7 @@ import { havePeer, skipped } from '../support/peers.js';
 
 const test = suite('bench interop');
 
-const measurable = PATHS.filter(({ id, needs }) => id !== 'gateway' && (needs === null || havePeer(needs.program)));
+const measurable = PATHS.filter(({ needs }) => needs === null || havePeer(needs.program));
 for (const { needs, title } of PATHS) {
   if (needs !== null && !havePeer(needs.program)) skipped(`the benchmark through ${title}`, needs.packages);
 }

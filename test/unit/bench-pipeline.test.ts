@@ -182,11 +182,24 @@ test('random requests are aligned, cover the node, and writes in flight never ov
 test('the meter counts what ends within its window and the time each request took', () => {
   const meter = new Meter(100, 200);
   meter.completed(99, 7);
-  meter.completed(100, 11);
+  for (let nowUs = 100; nowUs < 110; nowUs++) meter.completed(nowUs, 11);
+  assert.equal(meter.isOpen(199), true);
   meter.completed(199, 13);
+  assert.equal(meter.isOpen(200), false);
   meter.completed(200, 1000);
   const reading = meter.read();
-  assert.deepEqual([reading.operations, reading.allOperations, reading.windowUs, reading.maxUs], [2, 4, 100, 13]);
+  assert.deepEqual([reading.operations, reading.allOperations, reading.windowUs, reading.maxUs], [11, 13, 100, 13]);
+});
+
+test('a window that has seen next to nothing stays open until it has seen enough', () => {
+  const meter = new Meter(100, 200);
+  for (let nowUs = 300; nowUs < 310; nowUs++) {
+    assert.equal(meter.isOpen(nowUs), true);
+    meter.completed(nowUs, 1);
+  }
+  assert.equal(meter.isOpen(310), false);
+  meter.completed(310, 1);
+  assert.deepEqual([meter.read().operations, meter.read().windowUs], [10, 209]);
 });
 
 test.run();

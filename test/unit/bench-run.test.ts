@@ -66,7 +66,7 @@ test('on Node alone every path has a row for every workload, without errors', as
   const directory = mkdtempSync(join(tmpdir(), 'bench-json-'));
   const json = join(directory, 'result.json');
   try {
-    const args = ['--quick', '--rounds', '2', '--seconds', '0.05', '--node', 'own', '--only', 'direct,relay', '--json', json];
+    const args = ['--quick', '--rounds', '2', '--seconds', '0.05', '--node', 'own', '--only', 'direct,relay,gateway', '--json', json];
     const { code, stdout, stderr } = await bench(args);
     assert.equal(code, 0, stdout + stderr);
     const report = JSON.parse(readFileSync(json, 'utf8')) as BenchReport;
@@ -78,11 +78,11 @@ test('on Node alone every path has a row for every workload, without errors', as
     for (const { workload, paths, samples } of report.workloads) {
       assert.deepEqual(
         paths.map(({ path }) => path),
-        ['direct', 'relay'],
+        ['direct', 'relay', 'gateway'],
       );
       assert.deepEqual(
         samples.map(({ round, path }) => `${round} ${path}`),
-        ['0 direct', '0 relay', '1 relay', '1 direct'],
+        ['0 direct', '0 relay', '0 gateway', '1 relay', '1 gateway', '1 direct'],
       );
       for (const row of paths) {
         assert.deepEqual([row.errors, row.mismatches, row.rounds], [0, 0, 2], workload.id);
@@ -115,7 +115,7 @@ test('a program that is missing is said in one line, and with `peers` it is an e
 
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   test(`${signal} ends all of it at once`, async () => {
-    const args = ['--quick', '--seconds', '60', '--node', 'own', '--only', 'direct,relay'];
+    const args = ['--quick', '--seconds', '60', '--node', 'own', '--only', 'direct,relay,gateway'];
     const { code, stdout } = await bench(args, (child, directory) => {
       // Its directory is there a moment before its parts are: the signal comes while they start.
       const timer = setInterval(() => {
