@@ -24,7 +24,7 @@ import { EpochKeeper } from './service/epoch-keeper.js';
 import { tellFact } from './service/fact-events.js';
 import { GatewayBackend } from './service/gateway-backend.js';
 import { GatewayMetricsSource } from './service/gateway-metrics.js';
-import { createOracle } from './service/predictor-oracle.js';
+import { PredictorOracle } from './service/predictor-oracle.js';
 import { sourcesOf } from './service/health-sources.js';
 import { SampleIntake } from './service/sample-intake.js';
 import { ServedVolume, type ServiceWorld } from './service/served-volume.js';
@@ -89,6 +89,7 @@ class Gateway implements RunningGateway {
   readonly #fleet: Fleet;
   readonly #nodeControl: NodeControl;
   readonly #epochs: EpochKeeper;
+  readonly #predictor: PredictorOracle;
   readonly #judge: Judge;
   readonly #collectors: Collectors;
   readonly #intake: SampleIntake;
@@ -123,7 +124,9 @@ class Gateway implements RunningGateway {
       trim: (target) => trimTarget(this.#fleet, this.#clock, target),
     });
     this.#epochs = new EpochKeeper({ ...world, fleet: this.#fleet });
-    const predictor = createOracle(config, records, this.#clock, this.#log);
+    const horizonMs = config.policies.find((policy) => policy.name === 'default')!.prediction.horizonMs;
+    const predictor = new PredictorOracle({ ...world, events: this.#events }, horizonMs);
+    this.#predictor = predictor;
     this.#judge = new Judge({
       ...world,
       events: this.#events,
@@ -211,6 +214,7 @@ class Gateway implements RunningGateway {
       api,
       volumes: this.#config.volumes.map((volume) => volume.name),
     };
+    this.#predictor.start();
     this.#collectors.start();
     this.#started = true;
     this.#events.publish({
@@ -236,6 +240,7 @@ class Gateway implements RunningGateway {
     for (const listener of this.#listeners) listener.close();
     await this.#collectors.stop();
     await this.#judge.stop();
+    await this.#predictor.stop();
     await this.#protection.stop();
     await this.#nbd.close({ graceMs: CLOSE_GRACE_MS });
     await this.#nodeControl.stop();

@@ -113,8 +113,7 @@ export class Fleet {
     return this.all().map((node) => {
       const { state, reason } = node.state;
       const verdict = verdictOf(node.id);
-      const io = node.lastAggregate;
-      const seconds = io === null ? 1 : io.windowMs / 1000;
+      const io = node.recentIo;
       return {
         id: node.id,
         zone: node.config.zone,
@@ -127,10 +126,7 @@ export class Fleet {
         freeBytes: node.info?.freeBytes ?? null,
         spares: freeSpares(node.id).map((name) => ({ export: name, sizeBytes: node.spareSize(name) })),
         latency: io === null || io.p50Us === null || io.p99Us === null ? null : { p50Us: io.p50Us, p99Us: io.p99Us },
-        load:
-          io === null
-            ? { iops: 0, bytesPerSecond: 0 }
-            : { iops: (io.reads + io.writes) / seconds, bytesPerSecond: (io.readBytes + io.writtenBytes) / seconds },
+        load: { iops: io?.iops ?? 0, bytesPerSecond: io?.bytesPerSecond ?? 0 },
         utilisation: null,
         copies: copiesOn(node.id),
       };

@@ -2,12 +2,13 @@
 // our own I/O to it looks like. An agent (also an embedded one) is asked; a plain node shows itself by its connections and
 // by a handshake now and then.
 import type { NodeConfig } from '../../config/config.js';
+import type { IoAggregate } from '../../pfa/io-aggregate.js';
 import type { Clock, Log } from '../../replication/world.js';
 import { type RunningAgent, startAgent } from '../agent/agent.js';
 import type { AgentInfo } from '../agent/agent-schema.js';
 import { AgentClient } from '../agent/client.js';
 import type { TargetRef } from '../control.js';
-import type { IoAggregate, IoMeter } from '../health/oracle.js';
+import type { IoMeter } from '../health/oracle.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { Upstream } from '../upstream/upstream.js';
 import type { Dialer, WireAddress } from '../wire.js';
@@ -44,6 +45,7 @@ export class StorageNode implements IoMeter {
   #lastTotals = emptyTotals();
   #lastMs: number | null = null;
   #lastAggregate: IoAggregate | null = null;
+  #lastWindowMs = 0;
 
   constructor(config: NodeConfig, world: { clock: Clock; log: Log; dialer: Dialer }) {
     this.config = config;
@@ -75,9 +77,12 @@ export class StorageNode implements IoMeter {
     return this.config.id;
   }
 
-  /** What the last `take` gave. */
-  get lastAggregate(): IoAggregate | null {
-    return this.#lastAggregate;
+  /** Our I/O to it in the last interval; null: none was looked at. */
+  get recentIo(): { iops: number; bytesPerSecond: number; p50Us: number | null; p99Us: number | null } | null {
+    const io = this.#lastAggregate;
+    if (io === null) return null;
+    const seconds = this.#lastWindowMs / 1000;
+    return { iops: (io.reads + io.writes) / seconds, bytesPerSecond: io.bytes / seconds, p50Us: io.p50Us, p99Us: io.p99Us };
   }
 
   /** Some connection stands, or the last question was answered. */
@@ -191,17 +196,16 @@ export class StorageNode implements IoMeter {
     if (lastMs === null || nowMs <= lastMs || this.#upstreams.size === 0) return null;
     this.#lastAggregate = {
       atMs: nowMs,
-      windowMs: nowMs - lastMs,
       reads: totals.reads - last.reads,
       writes: totals.writes - last.writes,
-      readBytes: totals.readBytes - last.readBytes,
-      writtenBytes: totals.writtenBytes - last.writtenBytes,
+      bytes: totals.readBytes - last.readBytes + totals.writtenBytes - last.writtenBytes,
       errors: totals.errors - last.errors,
       timeouts,
       reconnects: totals.disconnects - last.disconnects,
       p50Us: recent.quantile(0.5),
       p99Us: recent.quantile(0.99),
     };
+    this.#lastWindowMs = nowMs - lastMs;
     return this.#lastAggregate;
   }
 
