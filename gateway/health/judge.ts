@@ -1,6 +1,6 @@
 // Asks the predictor about every node, regularly and whenever it has learnt something, and turns its answers into
-// verdicts: told when they change, kept, and handed to protection. Guarantees: a verdict in force holds while there is
-// no signal and across restarts (an outside one until it is replaced or proves false). It judges nothing itself.
+// verdicts: told when they change, kept, and handed to protection. Guarantees: a verdict in force outlives a restart, an
+// outside one as it was given, a model's until its node has a signal again. It judges nothing itself.
 import type { Change, Clock, Log, Records, Timer } from '../../replication/world.js';
 import { formatDuration } from '../../config/units.js';
 import type { EventSink, Outcome, Verdict } from '../control.js';
@@ -13,6 +13,8 @@ const HISTORY_MAX = 1_000;
 /** A probability that moved less is no news. */
 const STEP = 0.1;
 const REASON_CHARS_MAX = 500;
+/** A model's verdict of an earlier process that nothing confirms ends after this. */
+const UNCONFIRMED_MS = 24 * 3_600_000;
 const REASONS_MAX = 20;
 
 /** A volume with a copy on a node, for the events about that node. */
@@ -38,6 +40,8 @@ export interface JudgeOptions {
 export class Judge {
   readonly #options: JudgeOptions;
   readonly #inForce = new Map<string, InForce>();
+  /** Nodes whose verdict is an earlier process's: the predictor has had no signal of them yet. */
+  readonly #unconfirmed = new Set<string>();
   #history: Verdict[] = [];
   #number = 0;
   #surplus: number[] = [];
@@ -52,6 +56,7 @@ export class Judge {
     const { records, log, oracle } = options;
     for (const inForce of readInForce(records, log)) {
       this.#inForce.set(inForce.verdict.node, inForce);
+      if (inForce.verdict.firing && inForce.verdict.origin === 'model') this.#unconfirmed.add(inForce.verdict.node);
       if (inForce.outside) oracle.outsideVerdict(inForce.verdict.node, inForce.outside);
     }
     const history = readHistory(records, log);
@@ -117,12 +122,11 @@ export class Judge {
 
   /** It was watched and did not fail: the predictor learns, and an outside verdict is withdrawn. */
   falseAlarm(node: string, reason: string): void {
-    const { oracle, clock, log } = this.#options;
+    const { oracle, log } = this.#options;
     log.info({ node, reason }, 'a verdict proved a false alarm');
     oracle.falseAlarm(node);
-    const outside = this.#inForce.get(node)?.outside ? { probability: 0, reason: `proved false: ${reason}`, atMs: clock.wallMs() } : null;
-    if (outside) oracle.outsideVerdict(node, outside);
-    this.#judge(node, outside !== null, outside);
+    this.#unconfirmed.delete(node);
+    this.#judge(node, true, null);
   }
 
   #judgeAll(): void {
@@ -137,15 +141,25 @@ export class Judge {
     const nowMs = clock.wallMs();
     const before = this.#inForce.get(node) ?? null;
     const given = outside === undefined ? (before?.outside ?? null) : outside;
-    const assessment = holdWithoutSignal(oracle.assess(node, nowMs), before);
+    const assessment = this.#confirmed(node, oracle.assess(node, nowMs), before, nowMs);
     const news = told || isNews(assessment, before?.verdict ?? null);
     const verdict = this.#verdict(node, assessment, nowMs, news ? `v${this.#number}` : (before?.verdict.id ?? `${node}-unjudged`));
+    if (this.#unconfirmed.has(node) && before) verdict.at = before.verdict.at;
     const sinceMs = standsSince(verdict, before, given, nowMs);
     const inForce = { verdict, sinceMs, outside: given };
     this.#inForce.set(node, inForce);
     if (news) this.#publish(inForce, before?.verdict ?? null);
     judged(verdict, sinceMs);
     return verdict;
+  }
+
+  /** Until there is a signal, an alarm of an earlier process goes on: what caused it may just have silenced the node. */
+  #confirmed(node: string, now: Assessment, before: InForce | null, nowMs: number): Assessment {
+    if (!this.#unconfirmed.has(node) || !before) return now;
+    const aged = nowMs - Date.parse(before.verdict.at) >= UNCONFIRMED_MS;
+    if (now.probability === null && !now.firing && !aged) return asBefore(now, before.verdict);
+    this.#unconfirmed.delete(node);
+    return now;
   }
 
   #verdict(node: string, assessment: Assessment, nowMs: number, id: string): Verdict {
@@ -213,24 +227,9 @@ export class Judge {
   }
 }
 
-/** Without a signal the verdict that fires goes on, and says so: its cause may just have silenced the node. */
-function holdWithoutSignal(now: Assessment, before: InForce | null): Assessment {
-  if (now.probability !== null || now.firing || !before?.verdict.firing) return now;
-  const { probability, threshold, origin, predictedFailureAt, reasons, at } = before.verdict;
-  const silence = 'no signal since then: the verdict holds';
-  const held = reasons.filter(({ source }) => source !== 'silence');
-  return {
-    ...now,
-    probability,
-    threshold,
-    firing: true,
-    origin,
-    predictedFailureAtMs: predictedFailureAt === null ? null : Date.parse(predictedFailureAt),
-    reasons: [
-      ...held,
-      { source: 'silence', contribution: 0, text: reasons.find(({ source }) => source === 'silence')?.text ?? `${silence} (${at})` },
-    ],
-  };
+function asBefore(now: Assessment, { probability, threshold, predictedFailureAt, reasons }: Verdict): Assessment {
+  const predictedFailureAtMs = predictedFailureAt === null ? null : Date.parse(predictedFailureAt);
+  return { ...now, probability, threshold, reasons, firing: true, origin: 'model', predictedFailureAtMs };
 }
 
 function isNews(now: Assessment, before: Verdict | null): boolean {
@@ -247,7 +246,8 @@ function standsSince(verdict: Verdict, before: InForce | null, outside: OutsideV
 }
 
 function sentence({ node, probability, firing, threshold, horizonSeconds, reasons, origin }: Verdict, before: Verdict | null): string {
-  if (probability === null) return `There is no signal of ${node}'s health: that is no good sign, and no bad one.`;
+  const holds = firing ? 'its alarm holds all the same.' : 'that is no good sign, and no bad one.';
+  if (probability === null) return `There is no signal of ${node}'s health: ${holds}`;
   const chance = `${(probability * 100).toFixed(probability > 0.99 && probability < 1 ? 1 : 0)} %`;
   const main = reasons[0]?.text ?? (origin === 'outside' ? 'an outside verdict' : 'no reason stands out');
   const limit = `${Math.round(threshold * 100)} %`;

@@ -168,7 +168,7 @@ function flipDone(d: Draft, certificate: FlipCertificate): void {
     failed: failover,
     told: { failed: false, lingering: false },
   };
-  s.arrived = `${failover ? 'failed over' : 'flipped'} from ${describeTarget(certificate.from)} to ${describeTarget(certificate.to)} in ${certificate.pauseMs} ms`;
+  s.arrived = `${failover ? 'failed over' : 'flipped'} from ${describeTarget(certificate.from)} to ${describeTarget(certificate.to)} in ${certificate.pauseMs.toFixed(1)} ms`;
 }
 
 /** The order that was out when the active target changed: this was it, or it has been overtaken. */

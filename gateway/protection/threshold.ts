@@ -11,13 +11,13 @@ export interface PredictionPolicy {
 /** A verdict that fires lets go only below this share of what made it fire. */
 const LETS_GO_SHARE = 0.8;
 
-/** `fired`: it did for this policy before. Without a signal that does not change: no signal is never "healthy". */
+/** `fired`: it did for this policy before. Without a signal it goes on for as long as the judge holds the alarm. */
 export function firesFor(
   { probability, firing }: Pick<Verdict, 'probability' | 'firing'>,
   policy: PredictionPolicy,
   fired: boolean,
 ): boolean {
-  if (probability === null) return fired;
+  if (probability === null) return fired && firing;
   const share = fired ? LETS_GO_SHARE : 1;
   if (policy.threshold !== 'adaptive') return probability >= policy.threshold * share;
   return firing && probability >= policy.minimum * share;

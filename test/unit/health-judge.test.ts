@@ -14,6 +14,8 @@ class FakeOracle implements Oracle {
   model = new Map<string, number | null>();
   outside = new Map<string, OutsideVerdict>();
   told: string[] = [];
+  /** Nodes whose alarm it holds without a signal. */
+  holds = new Set<string>();
 
   observe(): void {}
   observeIo(): void {}
@@ -41,7 +43,7 @@ class FakeOracle implements Oracle {
     return {
       probability,
       threshold: 0.5,
-      firing: (probability ?? 0) >= 0.5,
+      firing: (probability ?? 0) >= 0.5 || (probability === null && this.holds.has(node)),
       horizonSeconds: 2_592_000,
       reasons,
       origin: isOutside ? 'outside' : 'model',
@@ -132,21 +134,41 @@ test('new samples are judged at once, but once', async () => {
   await court.judge.stop();
 });
 
-test('no signal is told as such, and clears nothing', async () => {
+test('no signal is told as such; an alarm the predictor holds goes on', async () => {
   const court = new Court();
   court.oracle.model.set('a', 0.9);
   court.judge.start();
-  court.oracle.model.set('a', null);
-  await court.clock.advance(30_000);
-  const held = court.judge.latest('a');
-  assert(held?.firing && held.probability === 0.9);
-  assert(held.reasons.some(({ text }) => text.includes('no signal')));
-  assert.equal(held.reasons.filter(({ source }) => source === 'silence').length, 1);
-  assert.equal(court.events.length, 1);
   assert.equal(court.judge.latest('b')?.probability, null, 'b has no signal');
   assert.equal(court.judge.latest('b')?.firing, false);
+  court.oracle.model.set('a', null);
+  court.oracle.holds.add('a');
+  await court.clock.advance(30_000);
+  assert.equal(court.published().at(-1), "warning: There is no signal of a's health: its alarm holds all the same.");
+  assert.equal(court.events.length, 2);
+  assert.equal(court.judged.at(-2), 'a fires null model since 0');
+  court.oracle.holds.clear();
+  await court.clock.advance(10_000);
+  assert.equal(court.published().at(-1), "info: There is no signal of a's health: that is no good sign, and no bad one.");
+  await court.judge.stop();
+});
+
+test('an alarm of an earlier process goes on until its node has a signal again, but not for ever', async () => {
+  const court = new Court();
+  court.oracle.model.set('a', 0.9);
+  court.judge.start();
+  await court.reopen();
+  court.judge.start();
+  await court.clock.advance(60_000);
+  assert.equal(court.judged.at(-2), 'a fires 0.9 model since 0');
+  assert.deepEqual(court.events, [], 'that is no news');
   court.oracle.model.set('a', 0.1);
   await court.clock.advance(10_000);
+  assert.equal(court.judge.latest('a')?.firing, false);
+  court.oracle.model.set('a', 0.9);
+  await court.clock.advance(10_000);
+  await court.reopen();
+  court.judge.start();
+  await court.clock.advance(25 * 3_600_000);
   assert.equal(court.judge.latest('a')?.firing, false);
   await court.judge.stop();
 });
