@@ -10,6 +10,8 @@ let patternOf = 0;
 
 /** A block that no write has made. */
 export const GARBAGE = -1;
+/** Nothing is known of it: block status did not say that it is zero. */
+export const UNSEEN = -2;
 /** Never written, or zeroed. */
 export const ZERO = 0;
 
@@ -37,7 +39,7 @@ export function payloadOf(operation: number, block: number, count: number): Buff
 }
 
 /** Which operation wrote the block whose bytes stand at `at`: its number, ZERO, or GARBAGE. */
-export function valueOf(bytes: Buffer, at: number, block: number): number {
+export function writerOf(bytes: Buffer, at: number, block: number): number {
   const operation = bytes.readUInt32LE(at);
   const expected = operation === 0 ? zeroes : shape(operation, block);
   return expected.compare(bytes, at, at + BLOCK_BYTES) === 0 ? operation : GARBAGE;

@@ -1,7 +1,7 @@
 // The judge of a whole run: takes the history apart by block, has each judged as a register, and looks at errors, at
 // answers that never came, and at the copies that must be alike in the end. Knows only what hosts saw and what was
 // promised; nothing of how the gateway works.
-import { GARBAGE } from './block-value.js';
+import { GARBAGE, UNSEEN } from './block-value.js';
 import { BLOCK_BYTES } from './disk.js';
 import type { DurabilityPromise } from './durability.js';
 import { type History, NEVER, type Operation } from './history.js';
@@ -69,7 +69,9 @@ export function checkCopies(volume: string, expected: Buffer, copies: readonly C
   for (const { node, contents } of copies) {
     if (expected.compare(contents, 0, expected.length) === 0) continue;
     let block = 0;
-    while (expected.compare(contents, block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES) === 0) {
+    while (
+      expected.compare(contents, block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES, block * BLOCK_BYTES, (block + 1) * BLOCK_BYTES) === 0
+    ) {
       block += 1;
     }
     const has = contents.readUInt32LE(block * BLOCK_BYTES);
@@ -111,6 +113,7 @@ export function registersOf(history: History, volume: string, promise: Durabilit
   for (const { values, block: first, invoked, completed } of operations) {
     if (values === null) continue;
     for (const [index, value] of values.entries()) {
+      if (value === UNSEEN) continue;
       const block = first + index;
       if (value !== 0 || registers.has(block)) registerOf(block).reads.push({ value, invoked, completed });
     }

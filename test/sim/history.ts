@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 /** Later than everything: an operation without a completion. */
 export const NEVER = Number.POSITIVE_INFINITY;
 
-export type OperationKind = 'read' | 'write' | 'zeroes' | 'flush';
+export type OperationKind = 'read' | 'write' | 'zeroes' | 'flush' | 'status';
 
 export interface Operation {
   /** At least 1; what a write puts into its blocks. */
@@ -23,7 +23,7 @@ export interface Operation {
   completedMs: number;
   /** Of the answer; 0: success. Null: none came (yet, or ever: its gateway crashed). */
   errno: number | null;
-  /** READ that succeeded: per block the number of the operation that wrote it, ZERO or GARBAGE. */
+  /** A read that succeeded: per block the number of the operation that wrote it, ZERO or GARBAGE; block status: ZERO or UNSEEN. */
   values: Int32Array | null;
 }
 

@@ -70,7 +70,10 @@ class End implements Wire {
   #onClosed!: () => void;
   #silenced = false;
   #lost: Error | null = null;
+  /** The other end sends no more. */
   #ended = false;
+  /** This end sends no more. */
+  #finishing = false;
 
   constructor(connection: Connection, peer: string, network: Network) {
     this.#connection = connection;
@@ -117,13 +120,16 @@ class End implements Wire {
   }
 
   end(): void {
-    if (!this.closed) this.outgoing.finish();
+    if (this.closed) return;
+    this.#finishing = true;
+    this.outgoing.finish();
+    if (this.#other.closed) this.#closeSoon();
   }
 
   destroy(): void {
     if (this.closed) return;
     this.outgoing.truncate();
-    this.#close(null, 0);
+    this.#close(null);
   }
 
   /** The program at this end is gone: no handler is called any more. */
@@ -138,7 +144,7 @@ class End implements Wire {
 
   /** The connection never came about. */
   refuse(error: Error): void {
-    this.#close(error, 0);
+    this.#close(error);
   }
 
   /** Part of what this end wrote still arrives at the other, which is then told; so is this one, in its own time. */
@@ -146,7 +152,7 @@ class End implements Wire {
     if (this.closed) return;
     this.#lost = error;
     this.outgoing.truncate();
-    this.#network.scheduler.after(this.#network.random.range(0, 5 * this.#network.timing.mostMs), () => this.#close(error, 0));
+    this.#network.scheduler.after(this.#network.random.range(0, 5 * this.#network.timing.mostMs), () => this.#close(error));
   }
 
   #peerFinished(): void {
@@ -156,16 +162,22 @@ class End implements Wire {
     else this.destroy();
   }
 
+  /** Both directions are done with. */
+  #closeSoon(): void {
+    this.#network.scheduler.after(0, () => this.#close(null));
+  }
+
   #tell(what: (handlers: WireHandlers) => void): void {
     if (!this.closed && !this.#silenced && this.#handlers !== null) what(this.#handlers);
   }
 
-  #close(error: Error | null, delayMs: number): void {
+  #close(error: Error | null): void {
     if (this.closed) return;
     this.closed = true;
     this.#onClosed();
     this.#other.outgoing.close();
-    this.#network.scheduler.after(delayMs, () => {
+    if (this.#other.#ended && this.#other.#finishing) this.#other.#closeSoon();
+    this.#network.scheduler.after(0, () => {
       if (!this.#silenced) this.#handlers?.close(error);
     });
   }

@@ -119,7 +119,9 @@ export class SimNode implements Listening {
     return lost;
   }
 
+  /** It runs again; one that was still leaving ends first. */
   start(): void {
+    if (this.#up && this.#leaving) this.#stop();
     this.#up = true;
     this.#leaving = false;
   }

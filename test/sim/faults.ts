@@ -1,0 +1,229 @@
+// The faults and an operator's wishes that a run meets, each a small play with its end: what breaks comes back by itself.
+// Which, when and for how long is drawn from the seed. They prefer the node that is active and moments that matter.
+import type { SimNode } from './node.js';
+import type { Random } from './random.js';
+import type { SimWorld } from './sim-world.js';
+import type { Status } from './system.js';
+
+export const FAULTS = [
+  'reconnect',
+  'zombie',
+  'power-loss',
+  'restart',
+  'gateway-crash',
+  'hang',
+  'stall',
+  'leave',
+  'eio',
+  'full',
+  'slow',
+  'commit-failure',
+  'clock-jump',
+  'add-mirror',
+  'remove-mirror',
+  'flip',
+  'failover',
+  'scrub',
+] as const;
+export type Fault = (typeof FAULTS)[number];
+
+/** How often each is drawn where nothing else is said. */
+export const USUAL_WEIGHTS: Record<Fault, number> = {
+  reconnect: 10,
+  zombie: 12,
+  'power-loss': 12,
+  restart: 5,
+  'gateway-crash': 12,
+  hang: 6,
+  stall: 5,
+  leave: 4,
+  eio: 5,
+  full: 1,
+  slow: 3,
+  'commit-failure': 3,
+  'clock-jump': 1,
+  'add-mirror': 8,
+  'remove-mirror': 3,
+  flip: 10,
+  failover: 6,
+  scrub: 4,
+};
+
+/** Moments a fault may wait for: it then strikes right after. */
+const MOMENTS = [
+  'commit',
+  'flush-executed',
+  'host-flush',
+  'host-write',
+  'flip',
+  'failover',
+  'replay',
+  'mirror-synced',
+  'zombie-landed',
+] as const;
+
+/** What faults act on. */
+export interface Stage {
+  world: SimWorld;
+  random: Random;
+  /** The time of faults is over. */
+  over(): boolean;
+  volumes: readonly string[];
+  status(volume: string): Status;
+  crashGateway(downMs: number): void;
+  /** A node lost its power; must be told when it happens. */
+  powerLost(node: SimNode): void;
+  wish(what: 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub', volume: string, node: string): void;
+}
+
+/** Plays `fault`: at once, or when a moment of the seed's choice has come. */
+export function strike(fault: Fault, stage: Stage): void {
+  const { world, random } = stage;
+  const begin = (): void => {
+    if (stage.over()) return;
+    world.moment(`fault ${fault}`);
+    play(fault, stage);
+  };
+  const isWish = fault === 'add-mirror' || fault === 'flip' || fault === 'remove-mirror' || fault === 'scrub';
+  if (isWish || random.chance(0.5)) begin();
+  else
+    world.onNext(random.pick(MOMENTS), random.range(1, 300), () =>
+      world.scheduler.after(random.chance(0.5) ? 0 : random.range(0, 3), begin),
+    );
+}
+
+function play(fault: Fault, stage: Stage): void {
+  const { world, random } = stage;
+  const { scheduler } = world;
+  const volume = random.pick(stage.volumes);
+  const node = drawNode(stage, volume);
+  const outageMs = random.chance(0.3) ? random.range(500, 8000) : random.range(1, 400);
+  world.trace(() => `FAULT ${fault} (volume ${volume}, node ${node.name}, ${outageMs.toFixed(1)} ms)`);
+  const later = (run: () => void): void => {
+    scheduler.after(outageMs, () => {
+      world.trace(() => `fault ${fault} on ${node.name} is over`);
+      run();
+    });
+  };
+  switch (fault) {
+    case 'reconnect':
+      cutSome(stage, node);
+      break;
+    case 'zombie':
+      node.trapWrites(random.between(1, 4));
+      world.onNext('write-trapped', 300, () => scheduler.after(random.range(0, 3), () => cutAll(stage, node)));
+      break;
+    case 'power-loss':
+      losePower(stage, node);
+      later(() => node.start());
+      break;
+    case 'restart':
+      node.kill(false);
+      later(() => node.start());
+      break;
+    case 'gateway-crash':
+      stage.crashGateway(random.chance(0.8) ? random.range(0, 100) : outageMs);
+      break;
+    case 'hang':
+      node.hang();
+      later(() => node.resume());
+      break;
+    case 'stall':
+      for (const connection of world.network.standing(node.address)) connection.stall(outageMs, random.chance(0.5));
+      break;
+    case 'leave':
+      node.leave();
+      later(() => node.start());
+      break;
+    case 'eio':
+      breakRange(stage, node, volume, later);
+      break;
+    case 'full':
+      for (const disk of node.disks.values()) disk.full = true;
+      later(() => {
+        for (const disk of node.disks.values()) disk.full = false;
+      });
+      break;
+    case 'slow':
+      node.slowness = random.range(3, 40);
+      later(() => {
+        node.slowness = 1;
+      });
+      break;
+    case 'commit-failure':
+      world.store.failures += random.between(1, 2);
+      break;
+    case 'clock-jump':
+      world.jumpClock(random.range(-1, 1) * 1e8);
+      break;
+    case 'failover':
+      failover(stage, volume);
+      break;
+    default:
+      stage.wish(fault, volume, nodeFor(fault, stage, volume).name);
+  }
+}
+
+function drawNode(stage: Stage, volume: string): SimNode {
+  const { world, random } = stage;
+  return random.chance(0.6) ? world.node(stage.status(volume).active) : random.pick(world.nodes);
+}
+
+/** Wishes that mostly make sense. */
+function nodeFor(fault: Fault, stage: Stage, volume: string): SimNode {
+  const { world, random } = stage;
+  const { active, mirrors } = stage.status(volume);
+  const mirrored = mirrors.map((mirror) => mirror.node);
+  const fit = world.nodes.filter(({ name }) =>
+    fault === 'add-mirror' ? name !== active && !mirrored.includes(name) : mirrored.includes(name),
+  );
+  return fit.length > 0 && random.chance(0.95) ? random.pick(fit) : random.pick(world.nodes);
+}
+
+function losePower(stage: Stage, node: SimNode): void {
+  stage.powerLost(node);
+  const lost = node.kill(true);
+  stage.world.trace(() => `${node.name} lost its power, ${lost} blocks went back`);
+}
+
+function cutSome(stage: Stage, node: SimNode): void {
+  const connections = stage.world.network.standing(node.address);
+  if (connections.length > 1 && stage.random.chance(0.5)) stage.random.pick(connections).cut();
+  else for (const connection of connections) connection.cut();
+}
+
+function cutAll(stage: Stage, node: SimNode): void {
+  for (const connection of stage.world.network.standing(node.address)) connection.cut();
+}
+
+function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
+  const { random } = stage;
+  const disk = node.disks.get(volume)!;
+  const fromBlock = random.int(disk.blocks);
+  const kinds = random.int(3);
+  const range = {
+    fromBlock,
+    toBlock: fromBlock + random.between(1, random.chance(0.3) ? disk.blocks : 64),
+    reads: kinds !== 1,
+    writes: kinds !== 0,
+  };
+  disk.bad.push(range);
+  later(() => disk.bad.splice(disk.bad.indexOf(range), 1));
+}
+
+/** The active node goes away for long while a mirror stands ready. */
+function failover(stage: Stage, volume: string): void {
+  const { world, random } = stage;
+  const { active } = stage.status(volume);
+  const node = world.node(active);
+  const forMs = random.range(1000, 10_000);
+  const way = random.int(4);
+  if (way === 0) node.hang();
+  else if (way === 1) losePower(stage, node);
+  else if (way === 2) node.kill(false);
+  else for (const connection of world.network.standing(node.address)) connection.stall(forMs, true);
+  world.scheduler.after(forMs, () => {
+    node.resume();
+    if (!node.up) node.start();
+  });
+}

@@ -1,0 +1,67 @@
+// One gateway incarnation's hold on the world: clock, dialer and records that all fall silent at its crash, as if the
+// process had been killed: timers do not fire, wires carry nothing more, commits are decided and never resolve.
+import type { Dialer } from '../../gateway/wire.js';
+import type { Clock, Log, Timer } from '../../replication/world.js';
+import type { Connection } from './network.js';
+import type { SimRecords } from './records.js';
+import type { SimWorld } from './sim-world.js';
+import type { NodePlace, Surroundings, VolumePlan } from './system.js';
+
+export class GatewayLife implements Surroundings {
+  readonly clock: Clock;
+  readonly dialer: Dialer;
+  readonly records: SimRecords;
+  readonly log: Log;
+  readonly nodes: readonly NodePlace[];
+  readonly volumes: readonly VolumePlan[];
+  readonly giveUpAfterMs: number;
+  readonly #world: SimWorld;
+  readonly #connections: Connection[] = [];
+  #dead = false;
+
+  constructor(world: SimWorld, nodes: readonly NodePlace[], volumes: readonly VolumePlan[], giveUpAfterMs: number) {
+    this.#world = world;
+    this.nodes = nodes;
+    this.volumes = volumes;
+    this.giveUpAfterMs = giveUpAfterMs;
+    this.clock = {
+      nowMs: () => world.scheduler.nowMs,
+      wallMs: () => world.wallMs,
+      after: (delayMs, run) => this.#after(delayMs, run),
+    };
+    this.dialer = world.network.dialer((connection) => {
+      this.#connections.push(connection);
+      if (this.#dead) connection.gateway.silence();
+    });
+    this.records = world.store.open();
+    const line = (level: string) => (fields: object, message: string) => world.trace(() => `${level} ${message} ${wordsOf(fields)}`);
+    this.log = { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
+  }
+
+  get dead(): boolean {
+    return this.#dead;
+  }
+
+  count(what: string): void {
+    if (!this.#dead) this.#world.moment(what);
+  }
+
+  crash(): void {
+    this.#dead = true;
+    for (const connection of this.#connections) connection.gateway.silence();
+    this.records.crash();
+  }
+
+  /** Timers fire late, never early. */
+  #after(delayMs: number, run: () => void): Timer {
+    const { scheduler, random } = this.#world;
+    const lateMs = random.chance(0.1) ? random.range(0, 5) : random.range(0, 0.1);
+    return scheduler.after(Math.max(0, delayMs) + lateMs, () => {
+      if (!this.#dead) run();
+    });
+  }
+}
+
+function wordsOf(fields: object): string {
+  return JSON.stringify(fields, (_key, value) => (value instanceof Error ? value.message : value));
+}
