@@ -2,7 +2,7 @@
 // flushed, and only then reads come from the node again. Writes that touch such a range wait for that.
 import { OP } from '../../replication/device.js';
 import type { Clock, Timer } from '../../replication/world.js';
-import type { Guards } from './guards.js';
+import type { DueGuards, Guards } from './guards.js';
 import type { Job } from './job.js';
 
 const RETRY_MS = 1000;
@@ -15,8 +15,7 @@ export interface SettlerHost {
 }
 
 interface Settling {
-  ranges: { offset: number; end: number }[];
-  cutoffMs: number;
+  due: DueGuards;
   started: boolean;
 }
 
@@ -27,6 +26,8 @@ export class GuardSettler {
   readonly #release: (job: Job) => void;
   #timer: Timer | null = null;
   #settling: Settling | null = null;
+  /** After a refusal nothing is tried before this moment. */
+  #notBeforeMs = 0;
   #parked: Job[] = [];
 
   /** `release` takes the writes that waited. */
@@ -47,18 +48,19 @@ export class GuardSettler {
     const nextMs = this.#guards.nextExpiryMs();
     if (nextMs === Number.POSITIVE_INFINITY) return;
     const nowMs = this.#clock.nowMs();
-    if (nextMs > nowMs) {
-      if (this.#timer === null) this.#wakeAfter(nextMs - nowMs);
+    const waitMs = Math.max(nextMs, this.#notBeforeMs) - nowMs;
+    if (waitMs > 0) {
+      if (this.#timer === null) this.#wakeAfter(waitMs);
       return;
     }
-    this.#settling = { ranges: this.#guards.expired(nowMs).ranges, cutoffMs: nowMs, started: false };
+    this.#settling = { due: this.#guards.due(nowMs), started: false };
     this.#begin();
   }
 
   /** True: the write waits here until the range is settled. */
   blocks(job: Job): boolean {
     if (this.#settling === null) return false;
-    for (const range of this.#settling.ranges) {
+    for (const range of this.#settling.due.pieces) {
       if (job.offset < range.end && job.offset + job.length > range.offset) {
         this.#parked.push(job);
         return true;
@@ -82,7 +84,7 @@ export class GuardSettler {
   #begin(): void {
     const settling = this.#settling!;
     if (settling.started) return;
-    for (const range of settling.ranges) if (this.#host.writesInFlight(range.offset, range.end)) return;
+    for (const range of settling.due.pieces) if (this.#host.writesInFlight(range.offset, range.end)) return;
     settling.started = true;
     let left = 1;
     let failed = 0;
@@ -91,7 +93,7 @@ export class GuardSettler {
       if (errno !== 0) failed = errno;
       if (left === 0) this.#written(settling, failed);
     };
-    for (const segment of this.#guards.expired(settling.cutoffMs).segments) {
+    for (const segment of this.#guards.newest(settling.due)) {
       left += 1;
       const job = this.#host.takeJob();
       job.op = segment.data === null ? OP.ZEROES : OP.WRITE;
@@ -123,7 +125,7 @@ export class GuardSettler {
   }
 
   #finish(settling: Settling): void {
-    this.#guards.settle(settling.cutoffMs);
+    this.#guards.settle(settling.due);
     this.#settling = null;
     const parked = this.#parked;
     this.#parked = [];
@@ -136,6 +138,7 @@ export class GuardSettler {
     this.#settling = null;
     const parked = this.#parked;
     this.#parked = [];
+    this.#notBeforeMs = this.#clock.nowMs() + RETRY_MS;
     for (const job of parked) this.#release(job);
     this.#wakeAfter(RETRY_MS);
   }

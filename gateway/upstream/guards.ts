@@ -9,6 +9,12 @@ interface Range {
   expiresMs: number;
 }
 
+/** Ranges that are to be settled together: the guards themselves, and what they cover as sorted, disjoint pieces. */
+export interface DueGuards {
+  readonly guards: ReadonlySet<object>;
+  readonly pieces: readonly { offset: number; end: number }[];
+}
+
 /** Newest acknowledged bytes of part of a guarded range; null data: zeroes. */
 export interface GuardSegment {
   offset: number;
@@ -72,15 +78,23 @@ export class Guards {
     return next;
   }
 
-  /** Ranges that can no longer be hit by an old request, and the newest bytes to write again there (disjoint pieces). */
-  expired(nowMs: number): { ranges: { offset: number; end: number }[]; segments: GuardSegment[] } {
-    const ranges = unionOf(this.#ranges.filter((range) => range.expiresMs <= nowMs));
-    return { ranges, segments: cutAll(this.#segments, ranges) };
+  /** Ranges that can no longer be hit by an old request. */
+  due(nowMs: number): DueGuards {
+    const guards = this.#ranges.filter((range) => range.expiresMs <= nowMs);
+    return { guards: new Set(guards), pieces: unionOf(guards) };
   }
 
-  /** The expired ranges were written again and flushed: they need no guard any more, unless another covers them. */
-  settle(nowMs: number): void {
-    this.#ranges = this.#ranges.filter((range) => range.expiresMs > nowMs);
+  /** The newest bytes to write again there. */
+  newest(due: DueGuards): GuardSegment[] {
+    return cutAll(this.#segments, due.pieces);
+  }
+
+  /**
+   * These ranges were written again and flushed: they need no guard any more, unless another covers them. Others that
+   * became due meanwhile were not written and stay.
+   */
+  settle(due: DueGuards): void {
+    this.#ranges = this.#ranges.filter((range) => !due.guards.has(range));
     this.#segments = cutAll(this.#segments, unionOf(this.#ranges));
   }
 

@@ -70,8 +70,9 @@ export class Link implements ReplySink<Job> {
     return this.#reader !== null && !this.#closed && this.#reason === null;
   }
 
+  /** Between `close` and `closed` a job is only kept, to be handed back: answers that came before may still bring new ones. */
   send(job: Job): void {
-    assert(this.open);
+    assert(this.#reader !== null && !this.#closed);
     const slot = this.#free.pop() ?? this.#newSlot();
     slot.job = job;
     slot.op = job.op;

@@ -138,6 +138,11 @@ export class Upstream implements Device {
     return this.#features;
   }
 
+  /** How long a request of a lost connection may still land in the node. */
+  get zombieMs(): number {
+    return this.#options.zombieMs;
+  }
+
   get connections(): number {
     return this.#links.length;
   }
@@ -219,7 +224,8 @@ export class Upstream implements Device {
     }
     for (const range of this.#guards.ranges()) {
       doubtful.push({ offset: range.offset, length: range.end - range.offset });
-      this.#orphansUntilMs = Math.max(this.#orphansUntilMs, range.expiresMs);
+      // Without an end yet: its connection still stands, and is waited for as such.
+      if (range.expiresMs !== Number.POSITIVE_INFINITY) this.#orphansUntilMs = Math.max(this.#orphansUntilMs, range.expiresMs);
     }
     for (let sequence = this.#unflushed.first; sequence < this.#unflushed.next; sequence += 1) {
       const { offset, length } = this.#unflushed.get(sequence);
@@ -264,7 +270,12 @@ export class Upstream implements Device {
   /** Are writes on their way that touch the range? */
   writesInFlight(offset: number, end: number): boolean {
     for (const link of this.#links) {
-      for (const job of link.unanswered()) if (job.writes && job.offset < end && job.offset + job.length > offset) return true;
+      for (const job of link.unanswered()) {
+        // Of a request in parts some may not have been sent yet: as long as one is on its way, all are.
+        for (let each: Job | null = job; each !== null; each = each.whole) {
+          if (each.writes && each.offset < end && each.offset + each.length > offset) return true;
+        }
+      }
     }
     return false;
   }
@@ -343,8 +354,14 @@ export class Upstream implements Device {
 
   /** One flush for each connection that took writes since the last: another may have reached a younger incarnation. */
   #transmitFlush(job: Job): void {
-    if (!this.#features!.flush || this.#replayErrno !== 0) {
-      this.#finish(job, this.#replayErrno === 0 ? ERRNO.OK : ERRNO.EIO);
+    if (this.#replayErrno !== 0) {
+      this.#finish(job, ERRNO.EIO);
+      return;
+    }
+    if (!this.#features!.flush) {
+      // There is nothing more to ask of it; writes kept from before it lost its flush were replayed.
+      this.#proven(this.#unflushed.next);
+      this.#finish(job, ERRNO.OK);
       return;
     }
     job.covers = this.#unflushed.next;
@@ -415,9 +432,10 @@ export class Upstream implements Device {
     if (job.orphan !== null) {
       // Too late for anyone; it cannot land any more from now on.
       job.orphan.expiresMs = this.#clock.nowMs();
-      this.#firstWrites.delete(job);
+      const last = this.#firstWrites.delete(job) && this.#firstWrites.size === 0;
       this.#recycle(job);
-      this.#settler.poke();
+      if (last && this.#state === 'resending') this.#becomeReady();
+      else this.#settler.poke();
       return;
     }
     if (errno === ERRNO.ESHUTDOWN) {
@@ -447,8 +465,12 @@ export class Upstream implements Device {
   }
 
   #flushed(job: Job): void {
-    if (job.incarnation !== this.#incarnation) return;
-    if (job.covers > this.#unflushed.first) this.#unflushed.dropBelow(job.covers);
+    if (job.incarnation === this.#incarnation) this.#proven(job.covers);
+  }
+
+  /** Every write below `sequence` is on stable storage: memory came free. */
+  #proven(sequence: number): void {
+    if (sequence > this.#unflushed.first) this.#unflushed.dropBelow(sequence);
     if (this.#parked.length === 0 || this.#unflushed.bytes >= this.#options.unflushedBytesMax) return;
     const parked = this.#parked;
     this.#parked = [];
@@ -601,6 +623,7 @@ export class Upstream implements Device {
     this.#others.delete(link);
     if (this.#over) {
       if (stood >= 0) this.#links.splice(stood, 1);
+      this.#torn.delete(link);
       if (unanswered.some((job) => job.writes))
         this.#orphansUntilMs = Math.max(this.#orphansUntilMs, this.#clock.nowMs() + this.#options.zombieMs);
       this.#settleOrphans();
@@ -631,6 +654,8 @@ export class Upstream implements Device {
       this.#torn.add(link);
       link.close(`another connection to the node was lost: ${reason}`);
     }
+    // None may stand before all of these have handed back what they carried.
+    for (const link of this.#others) link.close(`another connection to the node was lost: ${reason}`);
     this.#events.lost(reason);
   }
 
