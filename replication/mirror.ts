@@ -210,6 +210,13 @@ export class Mirror {
     this.#copier.poke();
   }
 
+  /** What is on the mirror there may have been overwritten by an old request: it is copied once more. */
+  copyAgain(offset: number, length: number): void {
+    this.dirty.setRange(offset, length);
+    this.#slip('ranges that old requests may have hit are copied again');
+    this.#copier.poke();
+  }
+
   /** About four times a second: notices a mirror that takes nothing, and measures the copy. */
   tick(): void {
     if (this.queue.hostBytes > 0 && this.queue.stalledMs > this.#options.stallMs) {

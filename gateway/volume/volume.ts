@@ -94,6 +94,7 @@ export class Volume implements VolumeControl, Device {
   readonly #damaged = new Map<number, string>();
   #timer: Timer | null = null;
   #graceTimer: Timer | null = null;
+  readonly #zombieTimers = new Set<Timer>();
   #closed = false;
 
   constructor(options: VolumeOptions) {
@@ -218,6 +219,7 @@ export class Volume implements VolumeControl, Device {
       copy.mirror = this.#makeMirror(copy, { reverse: record.reverse, blank: false });
       if (record.synced) copy.mirror.adopt();
       this.#markAfterRestart(copy);
+      this.#copyAgainLater(copy);
       this.#copying.add(copy);
       this.#copies = [...this.#copies, copy];
     }
@@ -363,6 +365,7 @@ export class Volume implements VolumeControl, Device {
     this.#closed = true;
     this.#timer?.cancel();
     this.#graceTimer?.cancel();
+    for (const timer of this.#zombieTimers) timer.cancel();
     this.#scrub?.job.stop();
     for (const copy of this.#copies) copy.mirror?.stop();
     this.#intents.dropWaiters();
@@ -440,6 +443,25 @@ export class Volume implements VolumeControl, Device {
     for (let extent = 0; extent < extents; extent += 1) {
       if (this.#intents.isMarked(extent) || copy.dirtyRecord!.has(extent)) copy.mirror!.markDirty(extent * extentBytes, extentBytes);
     }
+  }
+
+  /**
+   * Requests of the gateway process before this one may still land in a plain node, on top of what is copied now (rule 13).
+   * Once they cannot any more, whatever was marked at the start is copied again.
+   */
+  #copyAgainLater(copy: Copy): void {
+    const { zombieMs } = copy.upstream;
+    const { extentBytes, extents } = this.#intents;
+    const marked: number[] = [];
+    for (let extent = 0; extent < extents; extent += 1) if (this.#intents.isMarked(extent)) marked.push(extent);
+    if (zombieMs === 0 || marked.length === 0) return;
+    const timer = this.#clock.after(zombieMs, () => {
+      this.#zombieTimers.delete(timer);
+      if (copy.mirror === null) return;
+      for (const extent of marked)
+        copy.mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, this.sizeBytes - extent * extentBytes));
+    });
+    this.#zombieTimers.add(timer);
   }
 
   async #addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
