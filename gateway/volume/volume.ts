@@ -82,6 +82,7 @@ export class Volume implements VolumeControl, Device {
   #changing: string | null = null;
   /** A flip or a failover is under way: nothing may cross it. */
   #flipping = false;
+  #flippingTo: TargetRef | null = null;
   /** What the old target may lack after the failover that is being committed. */
   #doubtful: { offset: number; length: number }[] = [];
   /** Changes of the record, one after the other. */
@@ -186,6 +187,16 @@ export class Volume implements VolumeControl, Device {
   /** Every target that holds or may hold a copy: the active one first. */
   get copies(): readonly Copy[] {
     return this.#copies;
+  }
+
+  /** Where an unfinished flip or failover goes; null: none is under way. */
+  get flippingTo(): TargetRef | null {
+    return this.#flippingTo;
+  }
+
+  /** Something was marked at the start that an earlier gateway's requests may hit yet (rule 13). */
+  get mayStillCopyAgain(): boolean {
+    return this.#zombieTimers.size > 0;
   }
 
   get scrubReport(): ScrubReport | null {
@@ -314,12 +325,14 @@ export class Volume implements VolumeControl, Device {
       return refuse('busy', `${this.name} is being failed over: try again when that is over`);
     }
     this.#flipping = true;
+    this.#flippingTo = to;
     try {
       const outcome = await flip(this.#ground, copy, cause, this.#settings.flipDeadlineMs);
       if (outcome.ok) void this.#rememberState();
       return outcome;
     } finally {
       this.#flipping = false;
+      this.#flippingTo = null;
       this.#changing = null;
     }
   }
@@ -682,6 +695,7 @@ export class Volume implements VolumeControl, Device {
     if (to === null) return;
     const from = this.#active;
     this.#flipping = true;
+    this.#flippingTo = to.target;
     this.#options.log.warn({ volume: this.name, from: from.target, to: to.target, reason }, 'the active target is given up for its mirror');
     try {
       const outcome = await failOver(

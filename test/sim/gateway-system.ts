@@ -1,0 +1,191 @@
+// The real gateway's data path in the simulated world: volumes, upstreams, mirrors, flips, scrubs and recovery as they
+// ship, wired to the simulation's clock, network and records. Small regions and extents, so that small volumes have many.
+import type { Outcome } from '../../gateway/control.js';
+import { refuse } from '../../gateway/control.js';
+import { Upstream } from '../../gateway/upstream/upstream.js';
+import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
+import { putVolume, readVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
+import type { Device } from '../../replication/device.js';
+import type { Hasher } from '../../replication/hasher.js';
+import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+
+const REGION_BYTES = 4096;
+const EXTENT_BYTES = 32_768;
+const UNFLUSHED_BYTES = 128 * 1024;
+const QUEUE_BYTES = 64 * 1024;
+const RETRY_MS = 50;
+
+/** FNV-1a over 64 bits in two halves: quick, and good enough to tell regions apart. */
+function sum(bytes: Uint8Array): bigint {
+  let low = 0x811c9dc5;
+  let high = 0xcbf29ce4;
+  for (let at = 0; at < bytes.length; at += 1) {
+    low = Math.imul(low ^ bytes[at], 0x01000193);
+    high = Math.imul(high ^ bytes[at] ^ (low >>> 24), 0x01000197);
+  }
+  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
+}
+
+const HASHER: Hasher = {
+  sum,
+  async sums(bytes, regionBytes) {
+    const sums: bigint[] = [];
+    for (let at = 0; at < bytes.length; at += regionBytes) sums.push(sum(bytes.subarray(at, at + regionBytes)));
+    return sums;
+  },
+};
+
+class GatewayIncarnation implements Incarnation {
+  readonly #surroundings: Surroundings;
+  readonly #volumes = new Map<string, Volume>();
+
+  constructor(surroundings: Surroundings) {
+    this.#surroundings = surroundings;
+    for (const plan of surroundings.volumes) void this.#open(plan);
+  }
+
+  device(name: string): Device | null {
+    return this.#volumes.get(name) ?? null;
+  }
+
+  addMirror(name: string, node: string): Promise<Answer> {
+    return this.#ask(name, (volume) => volume.addMirror({ node, export: name }, 'the simulation wants it'));
+  }
+
+  removeMirror(name: string, node: string): Promise<Answer> {
+    return this.#ask(name, (volume) => volume.removeMirror({ node, export: name }, 'the simulation wants it'));
+  }
+
+  flip(name: string, node: string): Promise<Answer> {
+    return this.#ask(name, (volume) =>
+      volume.flip({ node, export: name }, { kind: 'flip', reason: 'the simulation wants it', verdict: null }),
+    );
+  }
+
+  scrub(name: string): Promise<Answer> {
+    return this.#ask(name, (volume) => volume.scrub('the simulation wants it'));
+  }
+
+  status(name: string): Status {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) {
+      const stored = readVolume(this.#surroundings.records, name);
+      const plan = this.#surroundings.volumes.find((each) => each.name === name)!;
+      const record = stored.ok ? stored.value : undefined;
+      return {
+        active: record?.active.node ?? plan.node,
+        activating: null,
+        mirrors: record?.mirrors.map((mirror) => ({ node: mirror.target.node, state: 'lost' })) ?? [],
+      };
+    }
+    return {
+      active: volume.active.node,
+      activating: volume.flippingTo?.node ?? null,
+      mirrors: volume.mirrors().map(({ node, state }) => ({ node, state })),
+    };
+  }
+
+  unsettled(name: string): string | null {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) return `${name} is not open`;
+    if (volume.service.state !== 'served') return `${name} is ${volume.service.state}: ${volume.service.reason}`;
+    for (const mirror of volume.mirrors()) {
+      if (mirror.state === 'failed') continue;
+      if (mirror.state !== 'synced') return `the mirror on ${mirror.node} is ${mirror.state}: ${mirror.reason}`;
+      if (mirror.dirtyBytes > 0 || mirror.lagBytes > 0)
+        return `the mirror on ${mirror.node} lacks ${mirror.dirtyBytes + mirror.lagBytes} bytes`;
+    }
+    for (const { target, upstream } of volume.copies) if (upstream.guardedRanges > 0) return `ranges on ${target.node} are in doubt`;
+    if (volume.mayStillCopyAgain) return 'what earlier requests may have hit is not copied again yet';
+    return null;
+  }
+
+  async #ask(name: string, wish: (volume: Volume) => Promise<Outcome<unknown>>): Promise<Answer> {
+    const volume = this.#volumes.get(name);
+    if (volume === undefined) return { ok: false, text: 'not open' };
+    const outcome = await wish(volume);
+    return outcome.ok ? { ok: true, text: 'done' } : { ok: false, text: `${outcome.code}: ${outcome.message}` };
+  }
+
+  async #open(plan: VolumePlan): Promise<void> {
+    const { records, clock } = this.#surroundings;
+    try {
+      const stored = readVolume(records, plan.name);
+      if (!stored.ok) throw new Error(stored.message);
+      const record = stored.value ?? firstRecord(plan);
+      if (stored.value === undefined) await records.commit([putVolume(record)]);
+      this.#volumes.set(plan.name, this.#volume(record));
+    } catch {
+      clock.after(RETRY_MS, () => void this.#open(plan));
+    }
+  }
+
+  #volume(record: VolumeRecord): Volume {
+    const { clock, dialer, log, nodes, records, count, giveUpAfterMs } = this.#surroundings;
+    const settings: VolumeSettings = {
+      durability: 'async',
+      queueBytesMax: QUEUE_BYTES,
+      flipDeadlineMs: 250,
+      hangAfterMs: 3000,
+      giveUpAfterMs,
+      copyBytesPerSecond: 500 * 1024 * 1024,
+      scrubBytesPerSecond: 500 * 1024 * 1024,
+      hostLatencyGuard: 2,
+    };
+    const volume = new Volume({
+      record,
+      settings,
+      records,
+      clock,
+      log,
+      hasher: HASHER,
+      regionBytes: REGION_BYTES,
+      extentBytes: EXTENT_BYTES,
+      connect: (target, needs, events) => {
+        const place = nodes.find((node) => node.name === target.node);
+        if (place === undefined) return refuse('node-not-found', `no node ${target.node}`);
+        const options = {
+          target,
+          address: () => place.address,
+          exportName: target.export,
+          connections: 3,
+          zombieMs: place.zombieMs,
+          unflushedBytesMax: UNFLUSHED_BYTES,
+          needs,
+          dialer,
+          clock,
+          log,
+        };
+        return { ok: true, value: new Upstream(options, events) };
+      },
+      fact: (fact) => {
+        count.call(
+          this.#surroundings,
+          `fact ${fact.type}${fact.type === 'flipped' ? ` ${fact.certificate.kind}` : ''}${fact.type === 'mirror-state' ? ` ${fact.to}` : ''}`,
+        );
+      },
+    });
+    const started = volume.start();
+    if (!started.ok) throw new Error(started.message);
+    return volume;
+  }
+}
+
+function firstRecord(plan: VolumePlan): VolumeRecord {
+  return {
+    format: 1,
+    name: plan.name,
+    sizeBytes: plan.sizeBytes,
+    blockMinimum: 512,
+    epoch: 0,
+    active: { node: plan.node, export: plan.name },
+    mirrors: [],
+    nextMirror: 1,
+    lastFlip: null,
+  };
+}
+
+export const gatewaySystem: SystemUnderTest = {
+  name: 'gateway',
+  start: (surroundings) => new GatewayIncarnation(surroundings),
+};
