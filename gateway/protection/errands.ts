@@ -1,6 +1,7 @@
 // Carries out one effect of the machine against volume and nodes, and says as a fact what came of it. Each looks first
 // whether the effect still stands: between the order and the errand other facts may have come.
 import type { TargetRef } from '../control.js';
+import type { NodeFacts } from '../placement/node-facts.js';
 import { choose, type Placement, type Ranked } from '../placement/placement.js';
 import type { Effect, Fact } from './input.js';
 import { copyOf, describeTarget, type Situation, sameTarget } from './situation.js';
@@ -15,6 +16,10 @@ export interface Errand {
   world: ProtectionWorld;
   volume: ProtectedVolume;
   situation(): Situation;
+  /** The nodes as they will be once what other volumes have under way is done. */
+  candidates(): NodeFacts[];
+  /** A target on this node is being made; null: it is made, or not. */
+  promise(node: string | null): void;
 }
 
 export async function chooseTarget(errand: Errand, { ticket, origin, node }: EffectOf<'choose-target'>): Promise<Fact | null> {
@@ -25,7 +30,9 @@ export async function chooseTarget(errand: Errand, { ticket, origin, node }: Eff
   const failures: string[] = [];
   for (const ranked of placement.ranking.slice(0, MAKE_TRIES)) {
     const wish = { volume: control.name, epoch: control.epoch, sizeBytes: control.sizeBytes };
+    errand.promise(ranked.node);
     const made = await world.targets.make(ranked.node, ranked.export, wish);
+    errand.promise(null);
     if (made.ok) {
       announce(errand, placement, ranked);
       return { type: 'target-chosen', ticket, target: made.value, origin };
@@ -36,7 +43,7 @@ export async function chooseTarget(errand: Errand, { ticket, origin, node }: Eff
   return { type: 'no-placement', ticket, reason, details: { refused: placement.refused, failures } };
 }
 
-function place({ world, volume, situation }: Errand, only: string | null): Placement {
+function place({ volume, situation, candidates }: Errand, only: string | null): Placement {
   const { control } = volume;
   const copies = situation().copies.map((copy) => copy.target.node);
   const needs = {
@@ -47,7 +54,7 @@ function place({ world, volume, situation }: Errand, only: string | null): Place
     profile: volume.profile(),
     latency: volume.latency(),
   };
-  return choose({ volume: needs, nodes: world.candidates(), only });
+  return choose({ volume: needs, nodes: candidates(), only });
 }
 
 function announce({ world, volume }: Errand, { ranking, refused, explanation }: Placement, chosen: Ranked): void {

@@ -14,6 +14,7 @@ import {
   type VolumeFact,
 } from '../control.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
+import { withClaims } from './claims.js';
 import { EVACUATION_LIMITS, type EvacuationLimits, type Late, type Leaving, plan } from './planner.js';
 import { sameTarget, type Situation, threat, wish } from './situation.js';
 import { type ProtectionView, viewOf } from './view.js';
@@ -53,7 +54,8 @@ export class Protection {
   add(volume: ProtectedVolume): void {
     const { name } = volume.control;
     assert(!this.#wards.has(name), `${name} is protected already`);
-    const hooks = { changed: () => this.#look(), scrubs: this.#scrubs };
+    const candidates = () => withClaims(this.#world.candidates(), this.#wards.values());
+    const hooks = { changed: () => this.#look(), scrubs: this.#scrubs, candidates };
     this.#wards.set(name, new Ward(volume, this.#world, this.#judgements.values(), hooks));
   }
 

@@ -3,6 +3,7 @@
 // It decides nothing itself.
 import type { NewEvent, Outcome, Verdict, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
+import type { NodeFacts } from '../placement/node-facts.js';
 import { chooseTarget, dropMirror, type EffectOf, type Errand, flip, freeTarget, scrub, startMirror, teach } from './errands.js';
 import type { Answer, Effect, Fact, Transition, Wish } from './input.js';
 import { nextDueMs, request, type Stepped, step } from './machine.js';
@@ -28,6 +29,8 @@ export type ScrubQueue = (after: boolean, run: () => Promise<void>) => void;
 
 export class Ward {
   readonly volume: ProtectedVolume;
+  /** The node on which a target is being made for it. */
+  promised: string | null = null;
   #situation: Situation;
   readonly #world: ProtectionWorld;
   /** Something changed that the planner and the clock should know. */
@@ -44,13 +47,21 @@ export class Ward {
     volume: ProtectedVolume,
     world: ProtectionWorld,
     judgements: Iterable<Judgement>,
-    hooks: { changed: () => void; scrubs: ScrubQueue },
+    hooks: { changed: () => void; scrubs: ScrubQueue; candidates: () => NodeFacts[] },
   ) {
     this.volume = volume;
     this.#world = world;
     this.#changed = hooks.changed;
     this.#scrubs = hooks.scrubs;
-    this.#errand = { world, volume, situation: () => this.#situation };
+    this.#errand = {
+      world,
+      volume,
+      situation: () => this.#situation,
+      candidates: hooks.candidates,
+      promise: (node) => {
+        this.promised = node;
+      },
+    };
     const { control } = volume;
     const seen = { active: control.active, epoch: control.epoch, mirrors: control.mirrors() };
     const doubts = this.#doubts(judgements);

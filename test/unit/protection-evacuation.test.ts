@@ -162,4 +162,33 @@ test('every transition is an event with labels and attached clients', async () =
   }
 });
 
+test('volumes that leave at the same moment are spread over the nodes', async () => {
+  await play(`
+    node a
+    node b
+    node c
+    volume v1 a 1GiB
+    volume v2 a 1GiB
+    start
+    verdict a 0.99
+    expect v1 mirroring mirrors b:copying
+    expect v2 mirroring mirrors c:copying
+  `);
+});
+
+test('space that a copy under way will take is not given away twice', async () => {
+  await play(`
+    node a
+    node b freeBytes=12000000000     # room for one of them and the reserve
+    node c zone=rack-a               # less liked: in the zone of a
+    volume v1 a 5GB
+    volume v2 a 5GB
+    start
+    verdict a 0.99
+    expect v1 mirroring mirrors b:copying
+    expect v2 mirroring mirrors c:copying
+    expect event placement.chosen b has 6.52GiB free
+  `);
+});
+
 test.run();

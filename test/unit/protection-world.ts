@@ -140,7 +140,9 @@ export class World {
   #seen(facts: NodeFacts): NodeFacts {
     const verdict = this.verdicts.get(facts.id)?.verdict ?? null;
     const spares = facts.kind === 'plain' ? this.control.freeSpares(facts.id).map((name) => ({ export: name, sizeBytes: null })) : [];
-    return { ...facts, verdict, spares };
+    const volumes = [...this.volumes.values()];
+    const copies = volumes.flatMap(({ active, views }) => [active, ...views]).filter(({ node }) => node === facts.id).length;
+    return { ...facts, verdict, spares, copies };
   }
 
   #controlled(id: string): ControlledNode | undefined {
