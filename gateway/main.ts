@@ -11,12 +11,7 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   throw error;
 });
 
-const GATEWAY_MODULE = './gateway.js';
-
-const startGateway: StartGateway = async (options) => {
-  const gateway = (await import(GATEWAY_MODULE)) as { startGateway: StartGateway };
-  return await gateway.startGateway(options);
-};
+const startGateway: StartGateway = async (options) => (await import('./gateway.js')).startGateway(options);
 
 process.exitCode = await runProgram(process.argv.slice(2), {
   stdout: process.stdout,

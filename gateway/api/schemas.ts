@@ -19,7 +19,7 @@ import type { Readiness, ReloadReport, RollbackReport, SamplesReceipt } from './
 import type { ErrorBody } from './status.js';
 
 /** The named schemas of the document, `#/components/schemas/<id>`. */
-export const components = z.registry<{ id: string; description?: string }>();
+export const components = z.registry<{ id: string; examples?: unknown[] }>();
 
 /** Names `schema` for the document; the type argument is what it must describe, no more and no less. */
 function component<T>() {
@@ -214,7 +214,9 @@ const name = z.string().min(1).max(200);
 
 export const NodeChoice = z.strictObject({ node: name.nullish().describe('Left out: the gateway chooses') });
 export const Nothing = z.strictObject({});
-export const AnySamples = z.unknown().describe('What smartctl --json prints, or values by name: see docs/api.md');
+export const AnySamples = z
+  .unknown()
+  .describe('{samples: [{disk?, metric, value, at?, labels?}, ...]}; `at` is ISO 8601 or epoch milliseconds, now if it is left out');
 export const GivenVerdict = z.strictObject({
   probability: z.number().min(0).max(1).describe('That the node fails within the horizon'),
   reason: z.string().min(1).max(1_000).describe('For people; it appears in events and certificates'),
@@ -222,7 +224,10 @@ export const GivenVerdict = z.strictObject({
 
 components.add(NodeChoice, { id: 'NodeChoice' });
 components.add(Nothing, { id: 'Nothing' });
-components.add(AnySamples, { id: 'AnySamples' });
+components.add(AnySamples, {
+  id: 'AnySamples',
+  examples: [{ samples: [{ disk: 'sda', metric: 'smart_5_raw', value: 12, at: '2026-01-02T03:04:05Z' }] }],
+});
 components.add(GivenVerdict, { id: 'GivenVerdict' });
 
 export const VolumeParams = z.object({ name });

@@ -3,12 +3,10 @@
 import type { Outcome } from '../control.js';
 
 export const STATUS_BY_CODE: Readonly<Record<string, number>> = {
-  invalid: 400,
   'invalid-request': 400,
   'invalid-json': 400,
-  'invalid-samples': 400,
+  'samples-invalid': 400,
   'cross-site': 403,
-  'not-found': 404,
   'route-not-found': 404,
   'volume-not-found': 404,
   'node-not-found': 404,
@@ -21,12 +19,16 @@ export const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   'config-invalid': 422,
   'header-too-large': 431,
   internal: 500,
-  unavailable: 503,
+  'agent-unreachable': 503,
   closing: 503,
+  'node-down': 503,
+  'node-unreachable': 503,
   'shutting-down': 503,
+  'storage-error': 503,
   'store-unwritable': 503,
   'too-many-streams': 503,
-  timeout: 504,
+  'volume-not-served': 503,
+  'agent-timeout': 504,
 };
 
 export const REFUSED_STATUS = 409;

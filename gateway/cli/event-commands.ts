@@ -39,7 +39,7 @@ function shownEvent({ id, at, level, type, volume, node, message }: ForestallEve
     String(id).padStart(6),
     at.replace('T', ' ').replace('Z', ''),
     level.padEnd(7),
-    type.padEnd(18),
+    type.padEnd(21),
     message + (about === '' ? '' : ` [${about}]`),
   ];
   return list([[line.slice(0, 4).join('  '), line[4]]]);

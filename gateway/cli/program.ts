@@ -6,7 +6,7 @@ import type { ApiClient } from './api-client.js';
 import { CliError, EXIT, type ExitCode } from './cli-error.js';
 import { Output } from './output.js';
 import { packageVersion } from './package.js';
-import type { StartGateway } from './serve.js';
+import type { ServeOptions, StartGateway } from './serve.js';
 
 const DEFAULT_API = 'http://127.0.0.1:8080';
 
@@ -97,10 +97,9 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
 
   command('serve', 'run the gateway until SIGTERM or SIGINT; SIGHUP takes up a changed configuration')
     .option('--config <file>', 'configuration (default: the commented example that comes with Forestall)')
+    .option('--adopt', 'take over targets that another, lost data directory served before')
     .addHelpText('after', examples('serve', 'serve --config /etc/forestall/gateway.yaml'))
-    .action(
-      local(async (out, options: { config?: string }) => (await import('./serve.js')).serve(world.startGateway, out, options.config)),
-    );
+    .action(local(async (out, options: ServeOptions) => (await import('./serve.js')).serve(world.startGateway, out, options)));
   command('node', 'run a storage-node agent: exports on sparse files in a directory')
     .requiredOption('--dir <directory>', 'where the exports are kept; made if it is missing')
     .requiredOption('--port <port>', 'NBD port; 0 chooses a free one', port)

@@ -1,6 +1,5 @@
 // `forestall serve`: starts the gateway, says where to attach and where to look, reloads at SIGHUP, ends at SIGTERM.
-import type { ReloadReport } from '../api/backend.js';
-import type { Outcome } from '../control.js';
+import type { GatewayOptions, RunningGateway } from '../gateway.js';
 import { CliError, describeError, EXIT, type ExitCode } from './cli-error.js';
 import { untilSignal } from './lifetime.js';
 import type { Output } from './output.js';
@@ -8,21 +7,8 @@ import { defaultConfigFile } from './package.js';
 import { createLog, type ProcessLog } from './process-log.js';
 import { list } from './table.js';
 
-/** What gateway/gateway.ts gives: a gateway that serves. */
-export interface RunningGateway {
-  readonly addresses: {
-    nbd: { host: string; port: number };
-    /** The Unix socket it serves on too, or null. */
-    unix: string | null;
-    api: { host: string; port: number };
-    volumes: string[];
-  };
-  reload(): Promise<Outcome<ReloadReport>>;
-  close(): Promise<void>;
-}
-
-/** Rejects with an Error whose message says what is wrong and what would be right; it may have several lines. */
-export type StartGateway = (options: { configFile: string; log: ProcessLog }) => Promise<RunningGateway>;
+/** gateway/gateway.ts's `startGateway`. */
+export type StartGateway = (options: GatewayOptions) => Promise<RunningGateway>;
 
 function hostPort({ host, port }: { host: string; port: number }): string {
   const reachable = host === '0.0.0.0' ? '127.0.0.1' : host === '::' ? '::1' : host;
@@ -58,11 +44,16 @@ async function reloadAndTell(gateway: RunningGateway, log: ProcessLog): Promise<
   }
 }
 
-export async function serve(start: StartGateway, output: Output, configFile: string | undefined): Promise<ExitCode> {
+export interface ServeOptions {
+  config?: string;
+  adopt?: boolean;
+}
+
+export async function serve(start: StartGateway, output: Output, { config, adopt }: ServeOptions): Promise<ExitCode> {
   const log = createLog(output.stderr);
   let gateway: RunningGateway;
   try {
-    gateway = await start({ configFile: configFile ?? defaultConfigFile(), log });
+    gateway = await start({ configFile: config ?? defaultConfigFile(), log, adopt });
   } catch (error) {
     throw new CliError(EXIT.REFUSED, describeError(error));
   }

@@ -120,7 +120,7 @@ export class FakeBackend implements Backend {
       return refuse('same-node', 'Volume vol0 is on node a already; a mirror there would not help. Choose b.', { candidates: ['b'] });
     }
     if (node === 'c') {
-      return refuse('unavailable', 'Node c does not answer.');
+      return refuse('node-down', 'Node c does not answer.');
     }
     const mirror = mirrorOn(node ?? 'b');
     this.volume(name)!.mirrors = [mirror];
@@ -198,7 +198,7 @@ export class FakeBackend implements Backend {
       throw new TypeError('a defect with a secret');
     }
     if (typeof body !== 'object') {
-      return refuse('invalid-samples', 'Samples are an object of values by name.');
+      return refuse('samples-invalid', 'Samples are an object of values by name.');
     }
     this.samples.push(body);
     return { ok: true, value: { accepted: Object.keys(body ?? {}).length, ignored: [] } };

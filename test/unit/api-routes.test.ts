@@ -158,7 +158,7 @@ test('a body or query that is wrong is 400, with every problem and what would be
   for (const query of ['limit=0', 'limit=ten', 'since=-1', 'since=1.5', 'sinse=1', 'type=']) {
     await refused(api, 400, 'invalid-request', 'GET', `/v1/events?${query}`);
   }
-  await refused(api, 400, 'invalid-samples', 'POST', '/v1/nodes/a/samples', '"text"');
+  await refused(api, 400, 'samples-invalid', 'POST', '/v1/nodes/a/samples', '"text"');
   await refused(api, 400, 'invalid-json', 'POST', '/v1/nodes/a/samples', '{"a":');
 });
 
@@ -183,7 +183,7 @@ test('bodies of another type or too large are 415 and 413', async ({ api }) => {
 test('refusals of the gateway keep their code, message and details under the status of the table', async ({ api }) => {
   const same = await refused(api, 409, 'same-node', 'POST', '/v1/volumes/vol0/mirrors', { node: 'a' });
   assert.deepEqual(same.json.details, { candidates: ['b'] });
-  await refused(api, 503, 'unavailable', 'POST', '/v1/volumes/vol0/mirrors', { node: 'c' });
+  await refused(api, 503, 'node-down', 'POST', '/v1/volumes/vol0/mirrors', { node: 'c' });
   await refused(api, 409, 'no-mirror', 'POST', '/v1/volumes/vol0/flip');
   api.backend.reloadOutcome = { ok: false, code: 'config-invalid', message: 'gateway.yaml:3:1 nodes: wrong.', details: { problems: [] } };
   await refused(api, 422, 'config-invalid', 'POST', '/v1/config/reload');

@@ -210,8 +210,12 @@ test('what does not exist ends with code 4, wrong usage with 2, no gateway with 
   ]) {
     assert.equal((await run(api.url, ...args)).code, 2, args.join(' '));
   }
-  await api.close();
-  const { code, err } = await run(api.url, 'volumes');
+  // A port that was free a moment ago: nobody listens there.
+  const nobody = createServer();
+  await new Promise<void>((resolve) => nobody.listen(0, '127.0.0.1', resolve));
+  const { port } = nobody.address() as { port: number };
+  await new Promise((resolve) => nobody.close(resolve));
+  const { code, err } = await run(`http://127.0.0.1:${port}`, 'volumes');
   assert.equal(code, 3);
   assert.match(err, /Cannot reach the API at http:\/\/127\.0\.0\.1:\d+: the connection was refused/);
 });
