@@ -1,0 +1,60 @@
+// A storage node that is nbdkit: killed without a warning, started again on the same port.
+import { connect } from 'node:net';
+import { eventually } from './eventually.js';
+import { freePort } from './peers.js';
+import type { Site } from './site.js';
+import { StartedProgram } from './started-program.js';
+
+export class NbdkitNode {
+  readonly port: number;
+  readonly #site: Site;
+  readonly #args: string[];
+  #program: StartedProgram | null = null;
+
+  private constructor(site: Site, port: number, args: string[]) {
+    this.#site = site;
+    this.port = port;
+    this.#args = args;
+  }
+
+  /** `args`: filters, the plugin and its parameters. */
+  static async start(site: Site, args: string[]): Promise<NbdkitNode> {
+    const node = new NbdkitNode(site, await freePort(), args);
+    await node.start();
+    return node;
+  }
+
+  /** Its address, as `nodes[].nbd` of the configuration names it, and as clients attach its default export. */
+  get uri(): string {
+    return `nbd://127.0.0.1:${this.port}`;
+  }
+
+  get program(): StartedProgram {
+    if (this.#program === null) throw new Error('the node is not running');
+    return this.#program;
+  }
+
+  async start(): Promise<void> {
+    const args = ['-f', '--exit-with-parent', '-i', '127.0.0.1', '-p', String(this.port), ...this.#args];
+    const program = StartedProgram.start(this.#site, 'nbdkit', args);
+    this.#program = program;
+    await eventually('nbdkit listens', () => this.#connects(program), Boolean, 20_000);
+  }
+
+  async kill(): Promise<void> {
+    await this.program.kill();
+  }
+
+  #connects(program: StartedProgram): Promise<boolean> {
+    if (!program.running) throw new Error(`nbdkit ended: ${program.tail}`);
+    return new Promise((resolve) => {
+      const socket = connect({ host: '127.0.0.1', port: this.port });
+      const answer = (connected: boolean) => () => {
+        socket.destroy();
+        resolve(connected);
+      };
+      socket.on('connect', answer(true));
+      socket.on('error', answer(false));
+    });
+  }
+}
