@@ -44,8 +44,8 @@ const STEP = 0.4;
 /** Above the minimum at the start, so that there is room to get more sensitive. */
 const START = 0.2;
 const BASE_MAX = logOdds(0.95);
-const RAISED_MAX = 4;
-const THRESHOLD_MAX = 0.98;
+const RAISED_MAX = 9;
+const THRESHOLD_MAX = 0.9998;
 const FALSE_ALARM_MARGIN = 0.5;
 const PEAK_LOWERS = 0.2;
 const CLUSTER_LOWERS = 0.2;

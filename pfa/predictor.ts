@@ -1,0 +1,331 @@
+// The predictor: takes samples, I/O intervals and verdicts from outside, and gives one judgement over each node.
+// Guarantees bounded memory, no clock of its own, and that an alarm from outside stands until it is withdrawn, lowered or expires, whatever the
+// models say. It must not act on a judgement: that is protection's business. State survives a restart by serialize and restore.
+
+import { DiskLatency } from './disk-latency.js';
+import { DiskReports } from './disk-reports.js';
+import { DiskWearOut } from './disk-wearout.js';
+import { type DiskHistory, History, type HistoryLimits, type Observed } from './history.js';
+import { aggregateProblem, type IoAggregate } from './io-aggregate.js';
+import { IoHealth } from './io-health.js';
+import { LinkHealth } from './link-health.js';
+import { LoadMeter } from './load-meter.js';
+import type { Assessment } from './model.js';
+import { loadModelFile, type ModelResult } from './model-file.js';
+import { type Combined, combine, type NodeAssessment, without } from './node-assessment.js';
+import { expired, OUTSIDE_TTL_MS, type OutsideVerdict } from './outside-verdict.js';
+import { type PredictorState, readPredictorState } from './predictor-state.js';
+import type { Sample } from './sample.js';
+import {
+  beginThreshold,
+  type FiringState,
+  HYSTERESIS,
+  type Hysteresis,
+  NOT_FIRING,
+  stepFiring,
+  stepThreshold,
+  type ThresholdChange,
+  type ThresholdEvent,
+  type ThresholdPolicy,
+  type ThresholdState,
+  thresholdOf,
+} from './threshold.js';
+import { Trends } from './trends.js';
+
+export interface PredictorOptions {
+  threshold: ThresholdPolicy;
+  horizonMs: number;
+  /** Called once, when the first disk is judged. */
+  loadModel: () => ModelResult;
+  hysteresis: Hysteresis;
+  history: Partial<HistoryLimits>;
+  nodesMax: number;
+}
+
+const DAY_MS = 86_400_000;
+const CHANGES_MAX = 100;
+const TICK_MS = 10_000;
+
+export const PREDICTOR_OPTIONS: PredictorOptions = {
+  threshold: { kind: 'adaptive', minimum: 0.5 },
+  horizonMs: 30 * DAY_MS,
+  loadModel: () => loadModelFile(),
+  hysteresis: HYSTERESIS,
+  history: {},
+  nodesMax: 10_000,
+};
+
+interface NodeState {
+  firing: FiringState;
+  outside: OutsideVerdict | null;
+  /** An outside verdict was lowered, withdrawn or ran out: the next assessment lets go without waiting. */
+  outsideEnded: boolean;
+  /** What the models alone said last. */
+  modelProbability: number | null;
+}
+
+export class Predictor {
+  readonly #options: PredictorOptions;
+  #history: History;
+  #io = new IoHealth();
+  readonly #disks = new DiskLatency();
+  readonly #reports = new DiskReports();
+  readonly #links = new LinkHealth();
+  readonly #trends: Trends;
+  readonly #load = new LoadMeter();
+  readonly #nodes = new Map<string, NodeState>();
+  #threshold: ThresholdState;
+  #changes: ThresholdChange[] = [];
+  #model: { wearOut: DiskWearOut | null; problem: string | null } | null = null;
+
+  constructor(options: Partial<PredictorOptions> = {}) {
+    this.#options = { ...PREDICTOR_OPTIONS, ...options };
+    this.#history = new History(this.#options.history);
+    this.#trends = new Trends(this.#options.horizonMs);
+    this.#threshold = beginThreshold(this.#options.threshold);
+  }
+
+  /** Takes a sample; not ok: it is not kept, with the reason. */
+  observe(sample: Sample): Observed {
+    if (this.#node(sample.node) === null) return { ok: false, reason: `more than ${this.#options.nodesMax} nodes` };
+    this.#disks.observe(sample);
+    return this.#history.observe(sample);
+  }
+
+  /** Takes what was measured on a node's I/O in one interval. */
+  observeIo(node: string, io: IoAggregate): Observed {
+    const problem = aggregateProblem(io);
+    if (problem !== null) return { ok: false, reason: problem };
+    if (this.#node(node) === null) return { ok: false, reason: `more than ${this.#options.nodesMax} nodes` };
+    this.#io.observe(node, io);
+    this.#load.observe(node, io);
+    return { ok: true, late: false };
+  }
+
+  /** A verdict from outside replaces the one before. One below the threshold ends an alarm that came from outside. */
+  outsideVerdict(node: string, given: Omit<OutsideVerdict, 'ttlMs'> & { ttlMs?: number }): void {
+    const state = this.#node(node);
+    if (state === null) return;
+    const before = state.outside;
+    state.outside = { ...given, ttlMs: given.ttlMs ?? OUTSIDE_TTL_MS };
+    if (before !== null && given.probability < before.probability) state.outsideEnded = true;
+  }
+
+  withdrawOutsideVerdict(node: string): void {
+    const state = this.#nodes.get(node);
+    if (state === undefined || state.outside === null) return;
+    state.outside = null;
+    state.outsideEnded = true;
+  }
+
+  /** A node did fail: more sensitive for a while. */
+  failed(node: string, atMs: number): void {
+    this.#step({ type: 'failed', atMs, node });
+  }
+
+  /** The alarm over a node proved false: it ends, and the models' threshold rises if they had raised it. */
+  falseAlarm(node: string, atMs: number): void {
+    const state = this.#nodes.get(node);
+    if (state === undefined) return;
+    const { modelProbability, firing, outside } = state;
+    const threshold = this.#thresholdOf(node);
+    const fromOutside = outside !== null && outside.probability >= this.#thresholdOf(null);
+    if (modelProbability !== null && (modelProbability >= threshold || (firing.firing && !fromOutside))) {
+      this.#step({ type: 'false-alarm', atMs, node, probability: modelProbability });
+    }
+    state.outside = null;
+    state.firing = NOT_FIRING;
+  }
+
+  /** The judgement now. Calling it moves the hysteresis, so it is called in time order. */
+  assess(node: string, nowMs: number): NodeAssessment {
+    this.#tick(nowMs);
+    const state: NodeState = this.#nodes.get(node) ?? newNode();
+    if (state.outside !== null && expired(state.outside, nowMs)) {
+      state.outside = null;
+      state.outsideEnded = true;
+    }
+    const assessments = this.#assessments(node, nowMs);
+    const stretch = this.#options.horizonMs / (this.#wearOutModel()?.horizonMs ?? this.#options.horizonMs);
+    const combined = combine(assessments, state.outside, (source) => (source.startsWith('wear-out') ? stretch : 1));
+    state.modelProbability = combined.modelProbability;
+    const threshold = this.#decide(node, state, combined, nowMs);
+    return this.#present(node, nowMs, state, combined, threshold, assessments);
+  }
+
+  /** Every node anything is known of. */
+  nodes(): string[] {
+    return [...this.#nodes.keys()];
+  }
+
+  /** Threshold changes since the last call, each with its cause; at most the newest 100. */
+  takeThresholdChanges(): ThresholdChange[] {
+    return this.#changes.splice(0);
+  }
+
+  /** Loads the disk model now. Null, or why there is none: the disks then have no wear-out signal. */
+  modelProblem(): string | null {
+    this.#wearOutModel();
+    return this.#model?.problem ?? null;
+  }
+
+  /** SHA-256 of the disk model in use. */
+  modelId(): string | null {
+    return this.#wearOutModel()?.id ?? null;
+  }
+
+  forget(node: string): void {
+    this.#nodes.delete(node);
+    this.#history.forget(node);
+    this.#io.forget(node);
+    this.#disks.forget(node);
+    this.#load.forget(node);
+  }
+
+  /** A plain value for JSON or a store: histories, thresholds, what fires, verdicts from outside. */
+  serialize(): PredictorState {
+    const nodes = [...this.#nodes].map(([node, { firing, outside }]) => ({
+      node,
+      firing: { ...firing },
+      outside: outside && { ...outside },
+    }));
+    return { format: 1, history: this.#history.toState(), io: this.#io.toState(), threshold: structuredClone(this.#threshold), nodes };
+  }
+
+  /** Takes back what serialize gave; not ok: nothing is taken, and why. */
+  restore(value: unknown): { ok: true } | { ok: false; message: string } {
+    const read = readPredictorState(value);
+    if (!read.ok) return read;
+    const { history, io, threshold, nodes } = read.state;
+    const histories = new History(this.#options.history);
+    const baselines = new IoHealth();
+    if (!histories.restore(history))
+      return { ok: false, message: 'the stored state of the predictor is refused: the histories are damaged' };
+    if (!baselines.restore(io))
+      return { ok: false, message: 'the stored state of the predictor is refused: the I/O baselines are damaged' };
+    [this.#history, this.#io] = [histories, baselines];
+    this.#threshold = { ...threshold, raised: { ...threshold.raised } };
+    this.#nodes.clear();
+    for (const name of [...this.#history.nodes(), ...this.#io.nodes()]) this.#node(name);
+    for (const { node, firing, outside } of nodes) {
+      const state = this.#node(node);
+      if (state !== null) Object.assign(state, { firing: { ...firing }, outside: outside && { ...outside } });
+    }
+    return { ok: true };
+  }
+
+  #assessments(node: string, nowMs: number): Assessment[] {
+    const wearOut = this.#wearOutModel();
+    const assessments: Assessment[] = [];
+    for (const disk of this.#history.disks(node)) {
+      if (disk.disk === null) assessments.push(this.#links.assess(disk, nowMs));
+      else if (wearOut !== null) assessments.push(wearOut.assess(disk, nowMs));
+      assessments.push(this.#reports.assess(disk, nowMs), this.#trends.assess(disk, nowMs));
+      if (disk.disk !== null) assessments.push(this.#disks.assess({ node, disk: disk.disk }, nowMs));
+    }
+    assessments.push(this.#io.assess(node, nowMs));
+    return assessments;
+  }
+
+  /** Moves the hysteresis and returns the threshold that counted: an alarm from outside is not held to what a node's false alarms added. */
+  #decide(node: string, state: NodeState, { probability }: Combined, nowMs: number): number {
+    const shared = this.#thresholdOf(null);
+    const alarmed = state.outside !== null && state.outside.probability >= shared;
+    const threshold = alarmed ? Math.min(shared, this.#thresholdOf(node)) : this.#thresholdOf(node);
+    const below = probability === null || probability < threshold;
+    if (state.outsideEnded && below) state.firing = NOT_FIRING;
+    else state.firing = stepFiring(state.firing, probability, threshold, nowMs, this.#options.hysteresis);
+    state.outsideEnded = false;
+    return threshold;
+  }
+
+  #present(
+    node: string,
+    nowMs: number,
+    state: NodeState,
+    combined: Combined,
+    threshold: number,
+    assessments: Assessment[],
+  ): NodeAssessment {
+    const { probability, window } = combined;
+    const event = this.#io.clusterEvent(nowMs);
+    return {
+      node,
+      at: iso(nowMs),
+      probability,
+      noSignal: probability === null,
+      threshold,
+      firing: state.firing.firing,
+      horizonSeconds: this.#options.horizonMs / 1000,
+      reasons: combined.reasons,
+      origin: combined.origin,
+      predictedFailureAt: combined.predictedFailureAtMs === null ? null : iso(combined.predictedFailureAtMs),
+      firingSince: state.firing.sinceMs === null ? null : iso(state.firing.sinceMs),
+      window: window && { from: iso(window.fromMs), to: iso(window.toMs), samples: window.samples },
+      counterfactuals:
+        probability !== null && probability >= threshold ? this.#counterfactuals(node, nowMs, probability, threshold, assessments) : [],
+      silent: combined.silent,
+      clusterEvent: event && { since: iso(event.sinceMs), nodes: event.members, factor: event.factor },
+    };
+  }
+
+  #counterfactuals(node: string, nowMs: number, probability: number, threshold: number, assessments: Assessment[]): string[] {
+    const sentences: string[] = [];
+    for (const disk of this.#history.disks(node)) {
+      const sentence = this.#counterfactual(disk, nowMs, threshold);
+      if (sentence !== null) sentences.push(`${disk.disk}: ${sentence}`);
+    }
+    for (const { probability: part, contributions } of assessments) {
+      if (part === null || contributions.length === 0 || contributions[0].contribution <= 0) continue;
+      if (without(probability, part) < threshold) sentences.push(`quiet without: ${contributions[0].text}`);
+    }
+    return sentences;
+  }
+
+  #counterfactual(disk: DiskHistory, nowMs: number, threshold: number): string | null {
+    return disk.disk === null ? null : (this.#wearOutModel()?.counterfactual(disk, nowMs, threshold) ?? null);
+  }
+
+  #tick(nowMs: number): void {
+    if (this.#threshold.atMs !== null && nowMs - this.#threshold.atMs < TICK_MS) return;
+    const clusterEvent = this.#io.clusterEvent(nowMs) !== null;
+    this.#step({ type: 'tick', atMs: nowMs, nodes: this.#nodes.size, load: this.#load.load(nowMs), clusterEvent });
+  }
+
+  #step(event: ThresholdEvent): void {
+    const { state, changes } = stepThreshold(this.#options.threshold, this.#threshold, event);
+    this.#threshold = state;
+    this.#changes.push(...changes);
+    if (this.#changes.length > CHANGES_MAX) this.#changes.splice(0, this.#changes.length - CHANGES_MAX);
+  }
+
+  #thresholdOf(node: string | null): number {
+    return thresholdOf(this.#options.threshold, this.#threshold, node);
+  }
+
+  #wearOutModel(): DiskWearOut | null {
+    if (this.#model === null) {
+      const loaded = this.#options.loadModel();
+      this.#model = loaded.ok ? { wearOut: new DiskWearOut(loaded.model), problem: null } : { wearOut: null, problem: loaded.message };
+    }
+    return this.#model.wearOut;
+  }
+
+  #node(node: string): NodeState | null {
+    let state = this.#nodes.get(node);
+    if (state === undefined) {
+      if (this.#nodes.size >= this.#options.nodesMax) return null;
+      state = newNode();
+      this.#nodes.set(node, state);
+    }
+    return state;
+  }
+}
+
+function newNode(): NodeState {
+  return { firing: NOT_FIRING, outside: null, outsideEnded: false, modelProbability: null };
+}
+
+function iso(atMs: number): string {
+  return new Date(atMs).toISOString();
+}
