@@ -54,8 +54,13 @@ export class RangeLock {
     return false;
   }
 
+  /** Gives the range back, or, when it is still waited for, the place in the queue. */
   release(entry: LockEntry): void {
-    assert(entry.locked && entry.lockBlockers === 0);
+    assert(entry.locked);
+    if (entry.lockBlockers > 0) {
+      entry.lockBlockers = 0;
+      this.#waiting -= 1;
+    }
     const after = entry.lockNext;
     if (entry.lockPrevious === null) this.#first = after;
     else entry.lockPrevious.lockNext = after;
