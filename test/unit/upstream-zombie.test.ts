@@ -284,7 +284,11 @@ test('whatever breaks, restarts and lands late: reads show the newest answered b
           await turns(8);
         }
         node.hold = () => false;
-        for (let round = 0; round < 30 && (all.some((request) => request.errno === null) || rig.upstream.guardedRanges > 0); round += 1) {
+        for (
+          let round = 0;
+          round < 30 && (!rig.upstream.ready || rig.upstream.guardedRanges > 0 || all.some((request) => request.errno === null));
+          round += 1
+        ) {
           node.answerAll();
           zombies = zombies.filter((zombie) => zombie.untilMs > rig.clock.nowMs());
           for (const zombie of zombies.splice(0, 1)) zombie.request.land();
