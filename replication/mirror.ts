@@ -154,6 +154,15 @@ export class Mirror {
     this.fallBack(reason);
   }
 
+  /** It is going to be removed: nothing is sent any more, and nobody need be alarmed. */
+  retire(reason: string): void {
+    this.#copier.stop();
+    this.#stopped = true;
+    this.#condition = 'failed';
+    this.#reason = reason;
+    this.fallBack(reason);
+  }
+
   /** Would a write of this cost have to wait for room? Never for a mirror that does not take writes into its queue. */
   mustWait(costBytes: number, admittedBytes: number): boolean {
     if (this.#options.reverse || this.#condition === 'failed' || this.queue.hostBytes === 0) return false;

@@ -267,7 +267,7 @@ export class Volume implements VolumeControl, Device {
         lagBytes: mirror.queue.hostBytes,
         lagSeconds: mirror.queue.hostEmpty ? 0 : mirror.queue.oldestMs / 1000,
         copyBytesPerSecond: Math.round(rate),
-        etaSeconds: dirtyBytes === 0 ? 0 : rate > 0 ? Math.ceil(dirtyBytes / rate) : null,
+        etaSeconds: dirtyBytes === 0 ? 0 : rate >= 1 ? Math.ceil(dirtyBytes / rate) : null,
         reason: mirror.reason,
       };
     });
@@ -292,8 +292,7 @@ export class Volume implements VolumeControl, Device {
     const busy = this.#begin(`removing the mirror on ${describeTarget(target)}`);
     if (busy !== null) return busy;
     try {
-      await this.#removeMirror(copy, cause);
-      return { ok: true, value: copy.target };
+      return await this.#removeMirror(copy, cause);
     } finally {
       this.#changing = null;
     }
@@ -540,16 +539,24 @@ export class Volume implements VolumeControl, Device {
     if (copy.upstream.ready) copy.mirror?.connected();
   }
 
-  async #removeMirror(copy: Copy, cause: string): Promise<void> {
+  #detach(copy: Copy): void {
+    copy.mirror!.stop();
+    this.#copies = this.#copies.filter((each) => each !== copy);
+    this.#setMirrors();
+  }
+
+  async #removeMirror(copy: Copy, cause: string): Promise<Outcome<TargetRef>> {
     const mirror = copy.mirror!;
-    mirror.stop();
-    mirror.fail(`it is being removed: ${cause}`);
+    mirror.retire(`it is being removed: ${cause}`);
     const last = this.#mirrorCopies().length === 1;
     const left = this.#copies.filter((each) => each !== copy);
     // While it is still among the mirrors, writes mark; only when the checksums are durably gone may they stop to (rule 16).
-    await this.#commit([...copy.dirtyRecord!.drop(), ...(last ? this.#sums.dropAll() : [])], { mirrors: this.#mirrorRecords(left) });
-    this.#copies = this.#copies.filter((each) => each !== copy);
-    this.#setMirrors();
+    try {
+      await this.#commit([...copy.dirtyRecord!.drop(), ...(last ? this.#sums.dropAll() : [])], { mirrors: this.#mirrorRecords(left) });
+    } catch (error) {
+      return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
+    }
+    this.#detach(copy);
     this.#damaged.clear();
     const drained = mirror.queue.drained();
     let timer: Timer | null = null;
@@ -559,6 +566,7 @@ export class Volume implements VolumeControl, Device {
     await Promise.race([drained, late]);
     timer!.cancel();
     copy.upstream.close();
+    return { ok: true, value: copy.target };
   }
 
   #mirrorRecords(copies: readonly Copy[]): MirrorRecord[] {
@@ -720,10 +728,10 @@ export class Volume implements VolumeControl, Device {
     const opened = this.#connect(from);
     assert(opened.ok, 'a node that was known is unknown now');
     const fresh = opened.value;
+    from.upstream = fresh;
     const { requests, doubtful } = old.abandon(() => {
       if (!this.#closed && this.#copies.includes(from) && from.upstream === fresh) fresh.start();
     });
-    from.upstream = fresh;
     this.path.takeBack(requests);
     return { doubtful };
   }
