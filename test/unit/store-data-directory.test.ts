@@ -77,6 +77,18 @@ test('the same process cannot open it twice, and can again after letting go', as
   }
 });
 
+test('with flock the lock holds even when the file does not say by whom', async ({ directory }) => {
+  if (flock === null) {
+    return;
+  }
+  const first = await DataDirectory.open(directory);
+  assert.ok(first.ok);
+  writeFileSync(join(directory, 'lock'), '');
+  const second = await DataDirectory.open(directory);
+  assert.ok(!second.ok && second.message.includes('in use by another process'));
+  first.value.release();
+});
+
 test('a process that got the number of a dead holder does not hold the lock', async ({ directory }) => {
   mkdirSync(directory, { recursive: true });
   const self = ownIdentity();

@@ -148,6 +148,24 @@ test('a file that is empty, cut off or something else is refused, not followed',
   await (await opened(directory)).close();
 });
 
+test('a file that lost its end is refused even when everything needed to open it is there', async ({ directory }) => {
+  const records = await opened(directory);
+  for (let i = 0; i < 40; i++) {
+    await records.commit([{ put: `k/${i}`, value: new Uint8Array(20_000).fill(7) }]);
+  }
+  // Frees pages at the front of the file; the tree's own pages move there.
+  await records.commit(Array.from({ length: 20 }, (_, i) => ({ remove: `k/${i}` })));
+  for (let i = 0; i < 5; i++) {
+    await records.commit([{ put: 'small', value: i }]);
+  }
+  await records.close();
+  const path = join(directory, 'records.mdb');
+  truncateSync(path, statSync(path).size - 10 * 4096);
+  const { code, message } = await refusal(directory);
+  assert.equal(code, 'store-damaged');
+  assert.match(message, /record "k\/\d+"/);
+});
+
 test('a flipped bit in a record is an error of that record, never another value', async ({ directory }) => {
   const records = await opened(directory);
   await records.commit([{ put: 'k/a', value: 'a-value-to-be-found' }]);
