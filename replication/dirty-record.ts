@@ -46,14 +46,17 @@ export class DirtyRecord {
     return this.add(Array.from({ length: this.extents }, (_, extent) => extent));
   }
 
-  /** Gives the changes that make it durable; until they are, nothing may rely on it. */
+  /**
+   * Gives the changes that make it durable; until they are, nothing may rely on it. Also for extents that are dirty
+   * already, because an earlier commit of them may have failed.
+   */
   add(extents: Iterable<number>): Change[] {
     const segments = new Set<number>();
     for (const extent of extents) {
+      segments.add(Math.floor(extent / SEGMENT_EXTENTS));
       if (this.has(extent)) continue;
       this.#bits[extent >>> 3] |= 1 << (extent & 7);
       this.#count += 1;
-      segments.add(Math.floor(extent / SEGMENT_EXTENTS));
     }
     return [...segments].map((segment) => this.#change(segment));
   }
