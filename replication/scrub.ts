@@ -46,6 +46,8 @@ export interface ScrubOptions {
   throttle: Throttle;
   clock: Clock;
   found(mismatch: Mismatch): void;
+  /** A part is done: what was learnt of it may be made durable. Must not reject. */
+  saved(): Promise<void>;
 }
 
 export class Scrub {
@@ -69,7 +71,7 @@ export class Scrub {
       const length = Math.min(CHUNK_BYTES * CHUNKS_AT_ONCE, sizeBytes - offset);
       await this.#chunk(offset, length);
       this.comparedBytes += length;
-      await this.#options.sums.save();
+      await this.#options.saved();
     }
     return !this.#stopped;
   }

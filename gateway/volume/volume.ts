@@ -95,7 +95,7 @@ export class Volume implements VolumeControl, Device {
   readonly #damaged = new Map<number, string>();
   #timer: Timer | null = null;
   #graceTimer: Timer | null = null;
-  readonly #zombieTimers = new Set<Timer>();
+  #zombieTimer: Timer | null = null;
   #closed = false;
 
   constructor(options: VolumeOptions) {
@@ -196,7 +196,7 @@ export class Volume implements VolumeControl, Device {
 
   /** Something was marked at the start that an earlier gateway's requests may hit yet (rule 13). */
   get mayStillCopyAgain(): boolean {
-    return this.#zombieTimers.size > 0;
+    return this.#zombieTimer !== null;
   }
 
   get scrubReport(): ScrubReport | null {
@@ -230,11 +230,11 @@ export class Volume implements VolumeControl, Device {
       copy.mirror = this.#makeMirror(copy, { reverse: record.reverse, blank: false });
       if (record.synced) copy.mirror.adopt();
       this.#markAfterRestart(copy);
-      this.#copyAgainLater(copy);
       this.#copying.add(copy);
       this.#copies = [...this.#copies, copy];
     }
     this.#setMirrors();
+    this.#copyAgainLater();
     this.path.release();
     for (const copy of this.#copies) copy.upstream.start();
     this.#grace(START_GRACE_MS, 'it does not answer since the start');
@@ -358,6 +358,15 @@ export class Volume implements VolumeControl, Device {
       throttle: this.#scrubThrottle,
       clock: this.#clock,
       found: (mismatch) => this.#mismatch(mismatch, report),
+      saved: () =>
+        this.#sums
+          .save()
+          .catch((error: Error) =>
+            this.#options.log.warn(
+              { volume: this.name, reason: error.message },
+              'checksums could not be stored; the next sweep tries again',
+            ),
+          ),
     });
     this.#scrub = { job, report, startedMs: this.#clock.nowMs() };
     this.#options.log.info({ volume: this.name, cause }, 'a scrub begins');
@@ -377,7 +386,7 @@ export class Volume implements VolumeControl, Device {
     this.#closed = true;
     this.#timer?.cancel();
     this.#graceTimer?.cancel();
-    for (const timer of this.#zombieTimers) timer.cancel();
+    this.#zombieTimer?.cancel();
     this.#scrub?.job.stop();
     for (const copy of this.#copies) copy.mirror?.stop();
     this.#intents.dropWaiters();
@@ -458,22 +467,21 @@ export class Volume implements VolumeControl, Device {
   }
 
   /**
-   * Requests of the gateway process before this one may still land in a plain node, on top of what is copied now (rule 13).
-   * Once they cannot any more, whatever was marked at the start is copied again.
+   * Requests of the gateway process before this one may still land in a plain node, on the active target or on top of what
+   * is copied now (rule 13). Once they cannot any more, whatever was marked at the start is copied again.
    */
-  #copyAgainLater(copy: Copy): void {
-    const { zombieMs } = copy.upstream;
+  #copyAgainLater(): void {
+    const zombieMs = Math.max(...this.#copies.map((copy) => copy.upstream.zombieMs));
     const { extentBytes, extents } = this.#intents;
     const marked: number[] = [];
     for (let extent = 0; extent < extents; extent += 1) if (this.#intents.isMarked(extent)) marked.push(extent);
     if (zombieMs === 0 || marked.length === 0) return;
-    const timer = this.#clock.after(zombieMs, () => {
-      this.#zombieTimers.delete(timer);
-      if (copy.mirror === null) return;
-      for (const extent of marked)
-        copy.mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, this.sizeBytes - extent * extentBytes));
+    this.#zombieTimer = this.#clock.after(zombieMs, () => {
+      this.#zombieTimer = null;
+      for (const { mirror } of this.#mirrorCopies()) {
+        for (const extent of marked) mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, this.sizeBytes - extent * extentBytes));
+      }
     });
-    this.#zombieTimers.add(timer);
   }
 
   async #addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
