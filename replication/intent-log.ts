@@ -65,6 +65,11 @@ export class IntentLog {
     return this.#states[extent] === STATE.MARKED;
   }
 
+  /** Neither marked nor about to be, and not being cleared. */
+  isClean(extent: number): boolean {
+    return this.#states[extent] === STATE.CLEAN;
+  }
+
   /** May a write to this range be sent now? Notes that the range is being written when it may. */
   admit(offset: number, lengthBytes: number): boolean {
     const first = Math.floor(offset / this.extentBytes);

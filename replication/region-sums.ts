@@ -13,7 +13,7 @@ import type { Change, Records } from './world.js';
 interface ExtentSums {
   sums: BigUint64Array;
   known: Uint8Array;
-  /** Since it was last written to its record. */
+  /** Since it was last given to be written to its record. */
   changed: boolean;
 }
 
@@ -30,6 +30,7 @@ export class RegionSums {
   readonly #prefix: string;
   readonly #perExtent: number;
   readonly #isMarked: (extent: number) => boolean;
+  readonly #isClean: (extent: number) => boolean;
   readonly #memory = new Map<number, ExtentSums>();
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
@@ -42,14 +43,16 @@ export class RegionSums {
     sizeBytes: number;
     regionBytes: number;
     extentBytes: number;
-    /** Does the intent log mark the extent? */
+    /** Does the intent log mark the extent? And: does it neither mark it nor is about to, nor is it about to stop? */
     isMarked(extent: number): boolean;
+    isClean(extent: number): boolean;
   }) {
     this.regionBytes = options.regionBytes;
     this.#records = options.records;
     this.#prefix = `sum/${options.volume}/`;
     this.#perExtent = options.extentBytes / options.regionBytes;
     this.#isMarked = (extent) => options.isMarked(extent);
+    this.#isClean = (extent) => options.isClean(extent);
     this.verified = new Bitmap(options.sizeBytes, options.regionBytes);
   }
 
@@ -123,25 +126,25 @@ export class RegionSums {
   /** To be committed together with the removal of an extent's mark. */
   onClear(extent: number): Change {
     const sums = this.#memory.get(extent);
+    if (sums !== undefined) sums.changed = false;
     if (sums === undefined || sums.known.every((byte) => byte === 0)) return { remove: this.#key(extent) };
     return { put: this.#key(extent), value: encode(sums) };
   }
 
-  /** The removal of the mark is durable: memory may go, the record has it. */
+  /**
+   * The removal of the mark is durable: memory may go, the record has it. Not what was learnt meanwhile, and not while a
+   * mark is being written, because with the mark the record goes.
+   */
   cleared(extent: number): void {
-    if (!this.#isMarked(extent)) this.#memory.delete(extent);
+    if (this.#isClean(extent) && this.#memory.get(extent)?.changed === false) this.#memory.delete(extent);
   }
 
   /** Makes what was learnt of unmarked extents durable and frees its memory. */
   async save(): Promise<void> {
-    const extents = [...this.#memory.keys()].filter((extent) => !this.#isMarked(extent));
+    const extents = [...this.#memory.keys()].filter((extent) => this.#isClean(extent));
     if (extents.length === 0) return;
-    const saved = extents.map((extent) => this.#memory.get(extent)!);
-    for (const sums of saved) sums.changed = false;
     await this.#records.commit(extents.map((extent) => this.onClear(extent)));
-    extents.forEach((extent, at) => {
-      if (this.#memory.get(extent) === saved[at] && !saved[at].changed) this.cleared(extent);
-    });
+    for (const extent of extents) this.cleared(extent);
   }
 
   /** Regions of the extent whose checksum is unknown, as region numbers. */
@@ -156,10 +159,14 @@ export class RegionSums {
 
   /** Forgets everything, as changes to commit: no mirror is left, so nothing keeps checksums true. */
   dropAll(): Change[] {
+    const keys = new Set<string>();
+    for (const [key] of this.#records.list(this.#prefix)) keys.add(key);
+    // What is being saved at this moment is not in the list yet.
+    for (const extent of this.#memory.keys()) keys.add(this.#key(extent));
     this.#memory.clear();
     this.verified.clearAll();
     this.#root = 0n;
-    return [...this.#records.list(this.#prefix)].map(([key]) => ({ remove: key }));
+    return [...keys].map((key) => ({ remove: key }));
   }
 
   #unverify(region: number): void {

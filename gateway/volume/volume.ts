@@ -123,6 +123,7 @@ export class Volume implements VolumeControl, Device {
       regionBytes,
       extentBytes,
       isMarked: (extent) => this.#intents.isMarked(extent),
+      isClean: (extent) => this.#intents.isClean(extent),
     });
     this.#copyThrottle = new Throttle(options.clock, options.settings.copyBytesPerSecond);
     this.#scrubThrottle = new Throttle(options.clock, options.settings.scrubBytesPerSecond);
