@@ -51,6 +51,10 @@ export interface Workload {
   hotBlocks: number;
   /** Blocks of an operation, most of the time up to. */
   usualBlocks: number;
+  /** Weight of flushes among operations that weigh 90 together. */
+  flushes: number;
+  /** How many of the writes have FUA. */
+  fua: number;
 }
 
 export class HostSession {
@@ -131,9 +135,9 @@ export class HostSession {
 
   #issue(): void {
     const random = this.#random;
-    const kind = random.weighted<OperationKind>({ read: 34, write: 44, zeroes: 8, flush: 9, status: 5 });
+    const kind = random.weighted<OperationKind>({ read: 34, write: 44, zeroes: 8, flush: this.#workload.flushes, status: 4 });
     const { block, count } = this.#range();
-    const fua = (kind === 'write' || kind === 'zeroes') && random.chance(0.15);
+    const fua = (kind === 'write' || kind === 'zeroes') && random.chance(this.#workload.fua);
     this.#submit(kind, kind === 'flush' ? 0 : block, kind === 'flush' ? 0 : count, fua, () => this.#issueLater());
   }
 

@@ -27,8 +27,8 @@ export const FAULTS = [
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
-/** How often each is drawn where nothing else is said. */
-export const USUAL_WEIGHTS: Record<Fault, number> = {
+/** How often each is drawn in a run without a theme. */
+const USUAL: Record<Fault, number> = {
   reconnect: 10,
   zombie: 12,
   'power-loss': 12,
@@ -48,6 +48,22 @@ export const USUAL_WEIGHTS: Record<Fault, number> = {
   failover: 6,
   scrub: 4,
 };
+
+/** Runs with a theme meet few kinds of fault, in the combinations that have undone others. */
+const THEMES: Partial<Record<Fault, number>>[] = [
+  { zombie: 6, reconnect: 1, 'gateway-crash': 1 },
+  { 'power-loss': 3, 'gateway-crash': 3, restart: 1, reconnect: 1 },
+  { flip: 4, 'gateway-crash': 2, 'add-mirror': 1, failover: 1 },
+  { flip: 3, zombie: 2, stall: 1, hang: 1, 'power-loss': 1 },
+  { failover: 3, 'gateway-crash': 1, 'power-loss': 1, 'add-mirror': 1 },
+  { eio: 3, flip: 1, failover: 1, scrub: 1, full: 1, 'power-loss': 1 },
+  { 'commit-failure': 3, flip: 2, 'gateway-crash': 2, 'add-mirror': 1, 'remove-mirror': 1 },
+];
+
+/** The weights of one run: half of them have a theme. */
+export function drawWeights(random: Random): Partial<Record<Fault, number>> {
+  return random.chance(0.5) ? USUAL : random.pick(THEMES);
+}
 
 /** Moments a fault may wait for: it then strikes right after. */
 const MOMENTS = [
@@ -111,7 +127,13 @@ function play(fault: Fault, stage: Stage): void {
       break;
     case 'zombie':
       node.trapWrites(random.between(1, 4));
-      world.onNext('write-trapped', 300, () => scheduler.after(random.range(0, 3), () => cutAll(stage, node)));
+      world.onNext('write-trapped', 300, () =>
+        scheduler.after(random.range(0, 3), () => {
+          if (stage.over()) return;
+          if (random.chance(0.2)) stage.crashGateway(random.range(0, 50));
+          else cutAll(stage, node);
+        }),
+      );
       break;
     case 'power-loss':
       losePower(stage, node);

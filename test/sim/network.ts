@@ -160,6 +160,8 @@ class End implements Wire {
     this.#ended = true;
     if (this.#lost === null && this.#handlers?.end !== undefined) this.#tell((handlers) => handlers.end!());
     else this.destroy();
+    // Both have said all they wanted, in whichever order that was seen.
+    if (this.#finishing && this.#other.closed && !this.closed) this.#closeSoon();
   }
 
   /** Both directions are done with. */

@@ -85,10 +85,14 @@ export class NodeConnection implements WireHandlers {
   }
 
   answer(request: NodeRequest): void {
+    if (!this.gone) for (const bytes of this.#wordsFor(request)) this.#end.write(bytes);
+    this.drop();
+  }
+
+  /** A request is over; nobody waits for its answer any more. */
+  drop(): void {
     this.unanswered -= 1;
-    if (this.gone) return;
-    for (const bytes of this.#wordsFor(request)) this.#end.write(bytes);
-    if (this.#leaving && this.unanswered === 0) this.#end.end();
+    if (!this.gone && this.#leaving && this.unanswered === 0) this.#end.end();
   }
 
   #leave(): void {

@@ -21,6 +21,7 @@ export class NodeRequest {
   trapped = false;
   /** Carried out, or refused; its answer is still to come. */
   executed = false;
+  refusalDrawn = false;
   readonly #pieces: Piece[];
 
   constructor(

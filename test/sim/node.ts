@@ -217,6 +217,7 @@ export class SimNode implements Listening {
     if (closedMs !== null) {
       if (this.#scheduler.nowMs > closedMs + this.#options.zombieMs) {
         this.#ended(request);
+        connection.drop();
         return;
       }
       if (request.writes && !request.executed) this.#options.moment('zombie-landed');
@@ -244,7 +245,10 @@ export class SimNode implements Listening {
 
   /** A fast zero that would be slow. */
   #refuses(request: NodeRequest): boolean {
-    if ((request.flags & CMD_FLAG.FAST_ZERO) === 0 || this.random.chance(0.5)) return false;
+    if ((request.flags & CMD_FLAG.FAST_ZERO) === 0 || request.refusalDrawn) return false;
+    // Drawn once, before anything is done: a refusal leaves the range as it was.
+    request.refusalDrawn = true;
+    if (this.random.chance(0.5)) return false;
     request.errno = NBD_ERROR.NOTSUP;
     return true;
   }

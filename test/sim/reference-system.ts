@@ -198,6 +198,8 @@ class ReferenceVolume implements Device {
   }
 
   async #copyTo(mirror: ReferenceTarget): Promise<void> {
+    // What is copied must not be taken back from the source by a loss of power: a former life may have left it unflushed.
+    if (!this.#bugs.has('copy-unflushed')) await flushed(this.#active);
     for (let offset = 0; offset < this.sizeBytes; offset += COPY_BYTES) {
       const length = Math.min(COPY_BYTES, this.sizeBytes - offset);
       let data: Buffer | null = null;

@@ -7,6 +7,7 @@ import type { Bug } from './reference-bugs.js';
 import type { NodePlace, Surroundings } from './system.js';
 
 const COMMAND: Record<Op, number> = { [OP.READ]: 0, [OP.WRITE]: 1, [OP.FLUSH]: 3, [OP.ZEROES]: 6, [OP.STATUS]: 7 };
+const UNIT_BYTES = 512;
 const FLAG_FUA = 8;
 const FLAG_ZEROES = 64;
 
@@ -24,6 +25,8 @@ interface Sent {
   /** FLUSH: the unflushed writes it covers. */
   covers: readonly TargetRequest[];
   life: number;
+  /** Written again after the node came back. */
+  replay: boolean;
 }
 
 export class ReferenceTarget {
@@ -82,11 +85,11 @@ export class ReferenceTarget {
 
   #lost(): void {
     this.#ready = false;
-    const unanswered = [...this.#sent.values()].map((sent) => sent.request);
+    const unanswered = [...this.#sent.values()].filter((sent) => !sent.replay).map((sent) => sent.request);
+    const waits = this.#sent.size > 0 && !this.place.fencing && !this.#bugs.has('resend-early');
     this.#sent.clear();
     if (this.#bugs.has('drops-request')) unanswered.shift();
     this.#waiting = [...unanswered, ...this.#waiting];
-    const waits = unanswered.length > 0 && !this.place.fencing && !this.#bugs.has('resend-early');
     this.#surroundings.clock.after(waits ? this.place.zombieMs + 10 : 10, () => this.#dial());
   }
 
@@ -114,8 +117,8 @@ export class ReferenceTarget {
   }
 
   async #begin(life: number): Promise<void> {
-    const again = this.#bugs.has('no-replay') ? [] : [...this.#unflushed];
-    if (this.#bugs.has('replay-out-of-order')) again.reverse();
+    const again = this.#bugs.has('no-replay') ? [] : this.#bugs.has('replay-all') ? [...this.#unflushed] : newestOf(this.#unflushed);
+    if (this.#bugs.has('replay-out-of-order')) again.splice(0, again.length, ...this.#unflushed.toReversed());
     if (again.length > 0) this.#surroundings.count('replay');
     for (const write of again) {
       let errno = -1;
@@ -147,7 +150,8 @@ export class ReferenceTarget {
     header.writeUInt32BE(this.#cookie, 12);
     header.writeBigUInt64BE(BigInt(request.offset), 16);
     header.writeUInt32BE(request.length, 24);
-    const sent = { request: replay ? { ...request, replay } : request, covers: request.op === OP.FLUSH ? [...this.#unflushed] : [], life: this.#life };
+    const covers = request.op === OP.FLUSH ? [...this.#unflushed] : [];
+    const sent = { request, replay, covers, life: this.#life };
     this.#sent.set(this.#cookie, sent);
     this.#wire!.write(data === null ? header : Buffer.concat([header, data]));
   }
@@ -171,7 +175,7 @@ export class ReferenceTarget {
     if (errno === ERRNO.ESHUTDOWN && !this.#bugs.has('error-leaks')) return;
     this.#sent.delete(cookie);
     const writes = request.op === OP.WRITE || request.op === OP.ZEROES;
-    if (writes && errno === 0 && !('replay' in request)) {
+    if (writes && errno === 0 && !sent.replay) {
       this.#unflushed.push(request);
       if (request.fua && (this.#flags & FLAG_FUA) === 0 && !this.#bugs.has('fua-ignored')) {
         this.submit({ op: OP.FLUSH, offset: 0, length: 0, fua: false, data: null, done: (flushErrno) => request.done(flushErrno, null) });
@@ -186,4 +190,25 @@ export class ReferenceTarget {
     const proven = new Set(flushed);
     this.#unflushed = this.#unflushed.filter((write) => !proven.has(write));
   }
+}
+
+/** The newest bytes of every block that the writes touch, as writes that do not overlap: no block goes back meanwhile. */
+function newestOf(writes: readonly TargetRequest[]): TargetRequest[] {
+  const taken = new Set<number>();
+  const newest: TargetRequest[] = [];
+  for (const write of writes.toReversed()) {
+    for (let at = 0; at < write.length; at += UNIT_BYTES) {
+      const offset = write.offset + at;
+      if (taken.has(offset)) continue;
+      taken.add(offset);
+      const last = newest[newest.length - 1];
+      const length = UNIT_BYTES;
+      const data = write.data?.subarray(at, at + length) ?? null;
+      if (last !== undefined && last.done === write.done && last.offset + last.length === offset) {
+        last.length += length;
+        last.data = write.data?.subarray(last.offset - write.offset, at + length) ?? null;
+      } else newest.push({ ...write, offset, length, data });
+    }
+  }
+  return newest;
 }

@@ -5,7 +5,8 @@
 // How: events are taken in their order, and every state the register may be in is kept ("possibility"). A write takes
 // effect as late as it can: when its completion, or that of a read which saw it, leaves no choice. A write that was under
 // way when another took effect may also have gone just before it, seen by nobody or by reads that were under way then.
-// With few operations at a time there are few possibilities, so the work is near-linear in the events.
+// A write that nobody reads later goes unseen where it can; only writes that are read make a difference, so that there are
+// few possibilities and the work is near-linear in the events.
 
 export interface RegisterWrite {
   value: number;
@@ -83,13 +84,15 @@ class Judge {
   readonly #history: RegisterHistory;
   readonly #pendingWrites = new Set<number>();
   readonly #pendingReads = new Set<number>();
+  /** Per value, when the last read that gave it completed. */
+  readonly #lastRead = new Map<number, number>();
   #lossesLeft: number;
   #possibilities: Possibility[] = [{ current: 0, since: 0, past: new Map(), floor: -1 }];
 
   constructor(history: RegisterHistory) {
-    const seen = new Set(history.reads.map((read) => read.value));
+    for (const { value, completed } of history.reads) this.#lastRead.set(value, Math.max(this.#lastRead.get(value) ?? 0, completed));
     // An unanswered write that nobody has seen changes nothing.
-    const relevant = history.writes.filter((write) => write.completed !== Number.POSITIVE_INFINITY || seen.has(write.value));
+    const relevant = history.writes.filter((write) => write.completed !== Number.POSITIVE_INFINITY || this.#lastRead.has(write.value));
     this.#writes = [{ value: 0, invoked: -1, completed: 0, durable: true }, ...relevant];
     this.#reads = history.reads;
     this.#history = history;
@@ -101,7 +104,7 @@ class Judge {
       const before = this.#possibilities;
       this.#take(event);
       if (this.#possibilities.length === 0) return { read: this.#reads[event.index], legal: this.#legal(before) };
-      if (this.#possibilities.length > 1 || this.#possibilities[0].past.size > 0) this.#tidy();
+      if (this.#possibilities.length > 1 || this.#possibilities[0].past.size > 0) this.#tidy(event.at);
     }
     return null;
   }
@@ -151,8 +154,9 @@ class Judge {
   #completeWrite(each: Possibility, write: number, at: number): Possibility[] {
     let outcomes = [each];
     if (each.current !== write && !each.past.has(write)) {
-      outcomes = [become(each, write, at)];
-      if (this.#writes[write].invoked < each.since) outcomes.push(squeeze(each, write));
+      const squeezable = this.#writes[write].invoked < each.since;
+      outcomes = squeezable ? [squeeze(each, write)] : [];
+      if (!squeezable || this.#isReadAfter(write, at)) outcomes.push(become(each, write, at));
     }
     if (this.#writes[write].durable) {
       for (const outcome of outcomes) {
@@ -184,8 +188,12 @@ class Judge {
     return outcomes;
   }
 
-  /** Forgets what can no longer make a difference, and possibilities that became alike. */
-  #tidy(): void {
+  #isReadAfter(write: number, at: number): boolean {
+    return (this.#lastRead.get(this.#writes[write].value) ?? 0) > at;
+  }
+
+  /** Forgets what can no longer make a difference, and possibilities that allow no more than others do. */
+  #tidy(at: number): void {
     const wanted = new Map<number, number>();
     for (const index of this.#pendingReads) {
       const { value, invoked } = this.#reads[index];
@@ -195,13 +203,11 @@ class Judge {
       for (const [write, end] of each.past) {
         const readable = end > (wanted.get(this.#writes[write].value) ?? Number.POSITIVE_INFINITY);
         const revivable = this.#lossesLeft > 0 && end > each.floor;
-        if (!readable && !revivable && !this.#pendingWrites.has(write)) each.past.delete(write);
+        const matters = readable || revivable || this.#pendingWrites.has(write);
+        if (!matters || !this.#isReadAfter(write, at)) each.past.delete(write);
       }
     }
-    if (this.#possibilities.length === 1) return;
-    const unlike = new Map<string, Possibility>();
-    for (const each of this.#possibilities) unlike.set(keyOf(each), each);
-    this.#possibilities = [...unlike.values()];
+    if (this.#possibilities.length > 1) this.#possibilities = withoutWeaker(this.#possibilities);
     if (this.#possibilities.length > POSSIBILITIES_MAX) throw new Error('a block history too entangled to be decided');
   }
 
@@ -225,7 +231,25 @@ function squeeze(each: Possibility, write: number): Possibility {
   return { ...each, past: new Map(each.past).set(write, each.since - SQUEEZED) };
 }
 
-function keyOf(each: Possibility): string {
-  const past = [...each.past].sort((one, other) => one[0] - other[0]);
-  return `${each.current} ${each.since} ${each.floor} ${past.join(' ')}`;
+/** Leaves out those that allow nothing that a like one does not allow. */
+function withoutWeaker(possibilities: Possibility[]): Possibility[] {
+  const alike = new Map<string, Possibility[]>();
+  for (const each of possibilities) {
+    const key = `${each.current} ${[...each.past.keys()].sort(byNumber).join(' ')}`;
+    const others = alike.get(key) ?? [];
+    if (others.some((other) => isAtLeast(other, each))) continue;
+    alike.set(key, [...others.filter((other) => !isAtLeast(each, other)), each]);
+  }
+  return [...alike.values()].flat();
+}
+
+/** With the same writes in their past: does `one` allow all that `other` does? */
+function isAtLeast(one: Possibility, other: Possibility): boolean {
+  if (one.since < other.since || one.floor > other.floor) return false;
+  for (const [write, end] of other.past) if (one.past.get(write)! < end) return false;
+  return true;
+}
+
+function byNumber(one: number, other: number): number {
+  return one - other;
 }

@@ -6,7 +6,7 @@ import { checkAnswers, checkBlocks, checkCopies, checkErrors, type Violation } f
 import { HostSession } from './client.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
-import { type Fault, type Stage, strike, USUAL_WEIGHTS } from './faults.js';
+import { drawWeights, type Fault, type Stage, strike } from './faults.js';
 import type { Operation } from './history.js';
 import type { NodeFeatures } from './node-handshake.js';
 import type { SimNode } from './node.js';
@@ -22,7 +22,7 @@ export interface ScenarioOptions {
   sessions: number;
   faults: number;
   verbose: boolean;
-  /** Weights other than the usual ones. */
+  /** Instead of those the seed would draw. */
   weights?: Partial<Record<Fault, number>>;
 }
 
@@ -124,7 +124,7 @@ class Run {
     for (let number = 0; number < this.#options.sessions; number += 1) {
       const volume = random.pick(this.#volumes);
       const blocks = volume.sizeBytes / BLOCK_BYTES;
-      const hotBlocks = random.pick([8, 32, 128]);
+      const hotBlocks = random.pick([2, 8, 32, 128]);
       const workload = {
         volume: volume.name,
         blocks,
@@ -133,6 +133,8 @@ class Run {
         hotBlock: random.int(4) * 64,
         hotBlocks,
         usualBlocks: random.pick([2, 8, 24]),
+        flushes: random.pick([0, 2, 10]),
+        fua: random.pick([0.05, 0.2, 0.6]),
       };
       this.#sessions.push(new HostSession(number, this.world, random.fork(`session ${number}`), workload, () => this.#drawOperation()));
     }
@@ -140,9 +142,10 @@ class Run {
 
   #drawFaults(): void {
     const random = this.#random;
-    const { faults, operations, weights } = this.#options;
+    const { faults, operations } = this.#options;
+    const weights = this.#options.weights ?? drawWeights(random);
     const drawn: Fault[] = random.chance(0.75) ? ['add-mirror'] : [];
-    for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights ?? USUAL_WEIGHTS));
+    for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights));
     for (const [index, fault] of drawn.entries()) {
       const first = index === 0 && fault === 'add-mirror';
       this.#faults.push({ fault, afterOperations: first ? random.int(10) : random.int(operations) });
@@ -286,10 +289,11 @@ class Run {
     return true;
   }
 
-  /** Everything is flushed, then the gateway and every node lose power at once: nothing may be gone. */
+  /** The gateway and every node lose power at once, mostly after a flush: what it covered may not be gone. */
   async #blackout(phase: Phase): Promise<boolean> {
-    if (!this.#random.chance(0.3)) return true;
-    for (const volume of this.#volumes) {
+    if (!this.#random.chance(0.4)) return true;
+    const unprepared = this.#random.chance(0.4);
+    for (const volume of unprepared ? [] : this.#volumes) {
       let flushed = false;
       this.#sessionOf(volume).perform('flush', 0, 0, () => {
         flushed = true;
@@ -355,8 +359,9 @@ type Phase = (name: string, limitMs: number, done: () => boolean) => Promise<boo
 function drawFeatures(random: Random, fencing: boolean): NodeFeatures {
   const structured = random.chance(0.7);
   const zeroes = fencing || random.chance(0.7);
+  const go = fencing || random.chance(0.8);
   return {
-    go: fencing || random.chance(0.8),
+    go,
     structured,
     status: structured && random.chance(0.7),
     fua: random.chance(0.6),
@@ -365,6 +370,7 @@ function drawFeatures(random: Random, fencing: boolean): NodeFeatures {
     trim: random.chance(0.5),
     multiConn: fencing || random.chance(0.5),
     blockMinimum: random.pick([1, 512]),
-    maximumPayload: random.pick([262_144, 33_554_432]),
+    // Only GO can say that it is less than everybody takes.
+    maximumPayload: go ? random.pick([262_144, 33_554_432]) : 33_554_432,
   };
 }
