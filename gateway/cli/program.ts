@@ -2,6 +2,7 @@
 // starts fast. Ends with an exit code and never with a stack trace.
 import type { Writable } from 'node:stream';
 import { Command, CommanderError, InvalidArgumentError } from 'commander';
+import type { DemoOptions } from '../demo/demo.js';
 import type { ApiClient } from './api-client.js';
 import { CliError, EXIT, type ExitCode } from './cli-error.js';
 import { Output } from './output.js';
@@ -114,6 +115,10 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
       ),
     )
     .action(local(async (out, options) => (await import('./node-agent.js')).runNode(out, options)));
+  command('demo', 'see a failure predicted, a volume moved and a false alarm undone, in about two minutes')
+    .option('--fast', 'the same story in half a minute')
+    .addHelpText('after', examples('demo'))
+    .action(local(async (out, options: DemoOptions) => (await import('../demo/demo.js')).runDemo(out, options)));
   command('check-config <file>', 'say everything that is wrong with a configuration, without opening anything')
     .addHelpText('after', examples('check-config gateway.yaml'))
     .action(local(async (out, file: string) => (await import('./check-config.js')).checkConfig(out, file)));
