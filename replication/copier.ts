@@ -144,8 +144,9 @@ export class Copier {
       const stillHole = run.hole && this.#zeroes.allZero(run.first, run.regions);
       const data = this.#stopped ? undefined : stillHole ? null : await this.#read(run);
       if (!this.#stopped && data !== undefined) {
-        applied = this.#apply(run, data);
+        // First: a refusal, even one that comes at once, makes it dirty again.
         dirty.clearRange(run.offset, run.length);
+        applied = this.#apply(run, data);
       }
     } finally {
       for (let region = run.first; region < run.first + run.regions; region += 1) this.#taken.delete(region);

@@ -14,6 +14,8 @@ import type { Clock } from './world.js';
 /** The same words as the API's mirror states. */
 export type MirrorCondition = 'copying' | 'catching-up' | 'synced' | 'lost' | 'failed';
 
+/** One write that is answered so many stalls late hangs, even if others are answered meanwhile. */
+const HUNG_STALLS = 5;
 /** Refusals in a row after which a mirror is given up until someone looks. */
 const REFUSALS_MAX = 16;
 
@@ -165,8 +167,9 @@ export class Mirror {
 
   /** Would a write of this cost have to wait for room? Never for a mirror that does not take writes into its queue. */
   mustWait(costBytes: number, admittedBytes: number): boolean {
-    if (this.#options.reverse || this.#condition === 'failed' || this.queue.hostBytes === 0) return false;
-    return this.queue.hostBytes + admittedBytes + costBytes > this.#options.queueBytesMax;
+    if (this.#options.reverse || this.#condition === 'failed') return false;
+    const usedBytes = this.queue.hostBytes + admittedBytes;
+    return usedBytes > 0 && usedBytes + costBytes > this.#options.queueBytesMax;
   }
 
   /** The active target has acknowledged a write: take it. Under the write's lock. `applied` is told when it is on the mirror, or never will be by this way. */
@@ -182,9 +185,11 @@ export class Mirror {
       return;
     }
     const overfull = this.queue.hostBytes + ReplicationQueue.cost(write.length, write.op) > this.#options.queueBytesMax;
-    if (this.#options.reverse && (overfull || !this.#up)) {
+    const stalled = this.#stalled;
+    if (stalled || (this.#options.reverse && (overfull || !this.#up))) {
       this.dirty.setRange(write.offset, write.length);
-      if (overfull) this.fallBack('the old target is slower than the hosts write');
+      if (stalled) this.fallBack(this.#stallReason);
+      else if (overfull) this.fallBack('the old target is slower than the hosts write');
       applied?.(DROPPED);
       return;
     }
@@ -229,8 +234,9 @@ export class Mirror {
 
   /** About four times a second: notices a mirror that takes nothing, and measures the copy. */
   tick(): void {
-    if (this.queue.hostBytes > 0 && this.queue.stalledMs > this.#options.stallMs) {
-      this.fallBack(`the mirror took nothing for ${Math.round(this.queue.stalledMs)} ms`);
+    if (!this.queue.hostEmpty && this.#stalled) this.fallBack(this.#stallReason);
+    else if (this.queue.hungMs > HUNG_STALLS * this.#options.stallMs) {
+      this.fallBack(`the mirror has not answered a write for ${Math.round(this.queue.hungMs)} ms`);
     }
     const nowMs = this.#options.clock.nowMs();
     if (nowMs - this.#rateFromMs < 1000) return;
@@ -269,6 +275,14 @@ export class Mirror {
     if (this.#refusals >= REFUSALS_MAX) this.fail(`its node refused ${this.#refusals} writes in a row, the last with error ${errno}`);
     else this.#slip(`its node refused a write of ${length} bytes at ${offset} with error ${errno}`);
     this.#copier.poke();
+  }
+
+  get #stalled(): boolean {
+    return this.queue.stalledMs > this.#options.stallMs;
+  }
+
+  get #stallReason(): string {
+    return `the mirror took nothing for ${Math.round(this.queue.stalledMs)} ms`;
   }
 
   /** It was in step and is not any more. */

@@ -28,6 +28,8 @@ class QueueEntry extends LockEntry implements DeviceRequest {
   extents: Extent[] | null = null;
   host = true;
   pushedMs = 0;
+  /** When it was given to the device; Infinity while it has not been. */
+  sentMs = Number.POSITIVE_INFINITY;
   applied: Applied | null = null;
 
   constructor(readonly queue: ReplicationQueue) {
@@ -98,6 +100,13 @@ export class ReplicationQueue {
     return this.empty ? 0 : this.#clock.nowMs() - Math.max(this.#appliedMs, this.#firstPushedMs());
   }
 
+  /** How long a host's write has been on its way that was sent and is not answered; 0: there is none. */
+  get hungMs(): number {
+    for (const entry of this.#entries)
+      if (entry.host && entry.sentMs !== Number.POSITIVE_INFINITY) return this.#clock.nowMs() - entry.sentMs;
+    return 0;
+  }
+
   /** What a write of this many bytes would hold. */
   static cost(lengthBytes: number, op: Op): number {
     return ENTRY_BYTES + (op === OP.WRITE ? lengthBytes : 0);
@@ -119,6 +128,7 @@ export class ReplicationQueue {
     entry.host = origin === ORIGIN.HOST;
     entry.applied = applied;
     entry.pushedMs = this.#clock.nowMs();
+    entry.sentMs = Number.POSITIVE_INFINITY;
     this.#entries.add(entry);
     if (entry.host) {
       this.#hostBytes += ReplicationQueue.cost(entry.length, entry.op);
@@ -145,25 +155,19 @@ export class ReplicationQueue {
 
   /**
    * Forgets what has not been sent to the mirror (its regions are dirty now, the caller saw to that). What was sent stays
-   * until it is answered, so that nothing is sent to its range before.
+   * until it is answered, so that nothing is sent to its range before; but no host waits for it, and it takes no room.
    */
   dropUnsent(): void {
-    const unsent = new Set(this.#ready.slice(this.#readyHead));
     this.#ready = [];
     this.#readyHead = 0;
-    // Waiting entries are granted as others are released, and are dropped in `grant`.
-    this.#dropping = true;
-    for (const entry of unsent) this.#remove(entry, DROPPED);
-    this.#dropping = false;
+    // The newest first, so that nothing is granted by what leaves.
+    for (const entry of [...this.#entries].reverse()) {
+      if (entry.sentMs === Number.POSITIVE_INFINITY) this.#remove(entry, DROPPED);
+      else if (entry.host) this.#disown(entry, DROPPED);
+    }
   }
 
-  #dropping = false;
-
   grant(entry: QueueEntry): void {
-    if (this.#dropping) {
-      this.#remove(entry, DROPPED);
-      return;
-    }
     this.#ready.push(entry);
     this.#send();
   }
@@ -185,6 +189,7 @@ export class ReplicationQueue {
         this.#readyHead = 0;
       }
       this.#running += 1;
+      entry.sentMs = this.#clock.nowMs();
       this.#device.submit(entry);
     }
     if (this.#readyHead === this.#ready.length && this.#readyHead > 0) {
@@ -195,22 +200,28 @@ export class ReplicationQueue {
 
   #remove(entry: QueueEntry, errno: number): void {
     this.#entries.delete(entry);
-    const { applied, host } = entry;
-    if (host) {
-      this.#hostBytes -= ReplicationQueue.cost(entry.length, entry.op);
-      this.#hostEntries -= 1;
-    }
-    entry.applied = null;
-    entry.data = null;
     this.#lock.release(entry);
+    this.#disown(entry, errno);
+    entry.data = null;
     this.#pool.push(entry);
-    applied?.(errno);
-    if (host) this.#events.room();
     if (this.empty) {
       const idle = this.#idle;
       this.#idle = [];
       for (const resolve of idle) resolve();
     }
+  }
+
+  /** Whoever waits for the entry is told, and it is not counted any more. */
+  #disown(entry: QueueEntry, errno: number): void {
+    const { applied, host } = entry;
+    entry.applied = null;
+    entry.host = false;
+    if (host) {
+      this.#hostBytes -= ReplicationQueue.cost(entry.length, entry.op);
+      this.#hostEntries -= 1;
+    }
+    applied?.(errno);
+    if (host) this.#events.room();
   }
 
   #firstPushedMs(): number {
