@@ -727,7 +727,8 @@ export class Volume implements VolumeControl, Device {
           'the failover did not succeed: hosts wait for the old target',
         );
     } finally {
-      this.#changing = null;
+      this.#flipping = false;
+      this.#flippingTo = null;
     }
   }
 
