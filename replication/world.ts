@@ -20,6 +20,19 @@ export function sleep(clock: Clock, delayMs: number): Promise<void> {
   });
 }
 
+/** What `work` gives; undefined when it takes longer than `delayMs` (it goes on by itself then). Leaves no timer behind. */
+export async function within<T>(clock: Clock, delayMs: number, work: Promise<T>): Promise<T | undefined> {
+  let timer: Timer | null = null;
+  const late = new Promise<undefined>((resolve) => {
+    timer = clock.after(delayMs, () => resolve(undefined));
+  });
+  try {
+    return await Promise.race([work, late]);
+  } finally {
+    timer!.cancel();
+  }
+}
+
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;

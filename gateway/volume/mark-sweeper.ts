@@ -4,12 +4,14 @@ import type { IntentLog } from '../../replication/intent-log.js';
 import type { RangeLock } from '../../replication/range-lock.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { OP, PromisedRequest, perform } from '../../replication/device.js';
-import { type Change, type Clock, type Log, type Records, sleep } from '../../replication/world.js';
+import { type Change, type Clock, type Log, type Records, within } from '../../replication/world.js';
 import type { Copy } from './copy.js';
 
 const EVERY_MS = 2000;
 const EXTENTS_MAX = 256;
 const FINISH_MS = 3000;
+/** A copy that does not flush in this time is looked at again with the next sweep. */
+const FLUSH_MS = 10_000;
 
 export interface SweeperOptions {
   intents: IntentLog;
@@ -53,7 +55,7 @@ export class MarkSweeper {
     let before = Number.POSITIVE_INFINITY;
     while (intents.markedExtents > 0 && intents.markedExtents < before && clock.nowMs() < untilMs) {
       before = intents.markedExtents;
-      await Promise.race([this.sweep(intents.now), sleep(clock, FINISH_MS)]);
+      await within(clock, FINISH_MS, this.sweep(intents.now));
     }
   }
 
@@ -69,6 +71,15 @@ export class MarkSweeper {
       !lock.overlaps(extent * extentBytes, extentBytes) &&
       copies.every((copy) => copy.mirror === null || !copy.mirror.queue.overlaps(extent * extentBytes, extentBytes));
     const cold = intents.coldExtents(touch, EXTENTS_MAX).filter(quiet);
+    // What a mirror lacks now, and all of one that is away: what it answered may be in a cache that it has lost. It may be
+    // copied before the mark goes, but not be flushed yet.
+    const lacking = new Map<Copy, Set<number>>();
+    for (const copy of copies) {
+      const { mirror } = copy;
+      if (mirror === null) continue;
+      const away = !present.includes(copy);
+      lacking.set(copy, new Set(cold.filter((extent) => away || mirror.dirty.anyIn(extent * extentBytes, extentBytes))));
+    }
     const got = new Map<Copy, number[]>();
     for (const copy of present) {
       if (copy.mirror === null || copy.dirtyRecord!.count === 0) continue;
@@ -82,12 +93,13 @@ export class MarkSweeper {
     try {
       if (cold.length > 0 || got.size > 0) {
         const sequence = intents.now;
-        const errnos = await Promise.all(present.map((copy) => perform(copy.upstream, new PromisedRequest(OP.FLUSH, 0, 0))));
-        if (errnos.some((errno) => errno !== 0)) return;
+        const flushes = present.map((copy) => perform(copy.upstream, new PromisedRequest(OP.FLUSH, 0, 0)));
+        const errnos = await within(this.#options.clock, FLUSH_MS, Promise.all(flushes));
+        if (errnos === undefined || errnos.some((errno) => errno !== 0)) return;
         if (this.#options.copies() !== copies) return;
         await this.#forgetDirty(got);
         if (this.#options.copies() !== copies) return;
-        const cleared = await intents.clear(cold, Math.min(touch, sequence), (extent) => this.#onClear(extent, copies));
+        const cleared = await intents.clear(cold, Math.min(touch, sequence), (extent) => this.#onClear(extent, copies, lacking));
         for (const extent of cleared) this.#options.sums.cleared(extent);
       }
       await this.#options.sums.save();
@@ -103,11 +115,12 @@ export class MarkSweeper {
   }
 
   /** With a mark goes what is known of the extent: its checksums, and which mirrors lack it. */
-  #onClear(extent: number, copies: readonly Copy[]): Change[] {
+  #onClear(extent: number, copies: readonly Copy[], lacking: Map<Copy, Set<number>>): Change[] {
     const { extentBytes } = this.#options.intents;
     const changes: Change[] = [this.#options.sums.onClear(extent)];
     for (const copy of copies) {
-      if (copy.mirror?.dirty.anyIn(extent * extentBytes, extentBytes)) changes.push(...copy.dirtyRecord!.add([extent]));
+      const lacks = lacking.get(copy)?.has(extent) || copy.mirror?.dirty.anyIn(extent * extentBytes, extentBytes);
+      if (lacks) changes.push(...copy.dirtyRecord!.add([extent]));
     }
     return changes;
   }
