@@ -14,7 +14,7 @@ import { type Site, siteTest } from '../support/site.js';
 
 const test = suite('e2e: crash');
 const MIB = 1024 * 1024;
-const SIZE = 64 * MIB;
+const SIZE = 48 * MIB;
 /** FORESTALL_SEED plays another one. */
 const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
 const KILLS = 20;
@@ -44,13 +44,21 @@ const MOMENTS: Moment[] = [
         );
       }
       await gateway.mirror('vol0', other);
-      return random.range(0, 1500);
+      return random.range(0, 1800);
     },
   },
   {
-    // After the previous kill the mirror has marked regions to catch up with.
+    // A mirror that the gateway was killed over has marked regions to catch up with.
     name: 'catch-up',
-    begin: async (_gateway, random) => random.range(0, 600),
+    async begin(gateway, random) {
+      const { active, mirrors } = await gateway.volume('vol0');
+      const other = active.node === 'a' ? 'b' : 'a';
+      if (mirrors.length === 0) await gateway.mirror('vol0', other);
+      await gateway.untilSynced('vol0', other);
+      await gateway.kill();
+      await gateway.start();
+      return random.range(0, 900);
+    },
   },
   {
     name: 'flip',
@@ -79,8 +87,14 @@ siteTest(
         { id: 'a', nbd: a.uri, zone: 'rack-1', capacity: '1GiB', spares: [''], zombie: '1s' },
         { id: 'b', nbd: b.uri, zone: 'rack-2', capacity: '1GiB', spares: [''], zombie: '1s' },
       ],
-      volumes: [{ name: 'vol0', size: '64MiB', node: 'a', export: '' }],
-      policies: { default: { flip: { automatic: false, deadline: '1s' }, scrub: { afterMirror: false }, copy: { bandwidth: '48MiB' } } },
+      volumes: [{ name: 'vol0', size: '48MiB', node: 'a', export: '' }],
+      policies: {
+        default: {
+          flip: { automatic: false, deadline: '1s' },
+          scrub: { afterMirror: false },
+          copy: { bandwidth: '24MiB', hostLatencyGuard: 100 },
+        },
+      },
     });
     const uri = gateway.uri('vol0');
     const writer = new ModelWriter({
@@ -93,6 +107,7 @@ siteTest(
       reconnects: true,
     });
     site.onClose(() => writer.abandon());
+    await writer.fill();
     const counts: Record<string, number> = {};
     for (let kill = 0; kill < KILLS; kill += 1) {
       const moment = kill < MOMENTS.length ? MOMENTS[kill] : random.pick(MOMENTS);
@@ -111,7 +126,9 @@ siteTest(
       print(
         `  kill ${kill + 1}: ${moment.name} + ${afterMs.toFixed(0)} ms: epoch ${before.epoch} on ${before.active.node}, ${shown}${flipped}`,
       );
-      counts[moment.name] = (counts[moment.name] ?? 0) + 1;
+      for (const state of [...before.mirrors.map((mirror) => mirror.state), ...(flipped === '' ? [] : ['flipped meanwhile'])]) {
+        counts[state] = (counts[state] ?? 0) + 1;
+      }
       assert.deepEqual(writer.errors, []);
       assert(after.epoch >= before.epoch, 'no flip is undone');
       assert.deepEqual(await writer.check(), [], `after kill ${kill + 1}`);
@@ -129,6 +146,7 @@ siteTest(
     assert.deepEqual(await writer.check(), []);
     await gateway.stop();
     assert(await sameBytes(site.path('a.img'), site.path('b.img')), 'the copies are equal, byte for byte');
+    assert(counts.copying > 0 && counts['catching-up'] > 0, 'some kills came in time');
     print(`  ${JSON.stringify(counts)}; ${writer.writes} writes, ${writer.reconnects} reconnects`);
   },
 );
@@ -137,7 +155,7 @@ siteTest(test, ['nbdkit'], 'a node that forgets what was not flushed, killed and
   const a = await fileNode(site, 'a', ['--filter=cache'], ['cache=writeback']);
   const gateway = await GatewayProcess.start(site, {
     nodes: [{ id: 'a', nbd: a.uri, zombie: '1s' }],
-    volumes: [{ name: 'vol0', size: '64MiB', node: 'a', export: '', policy: 'alone' }],
+    volumes: [{ name: 'vol0', size: '48MiB', node: 'a', export: '', policy: 'alone' }],
     policies: { alone: { mirror: { onPrediction: 0 } } },
   });
   const random = new Random(SEED, 'cache');

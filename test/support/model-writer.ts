@@ -8,7 +8,7 @@ import type { Random } from '../sim/random.js';
 
 const SECTOR = 512;
 const RECONNECT_MS = 50;
-const READ_BYTES = 1024 * 1024;
+const REQUEST_BYTES = 1024 * 1024;
 
 export interface ModelWriterOptions {
   uri: string;
@@ -53,6 +53,24 @@ export class ModelWriter {
     this.#sent = new Uint32Array(this.#blocks);
   }
 
+  /** Writes every block once, in large requests, and flushes. */
+  async fill(): Promise<void> {
+    const { uri, offset, length, blockBytes } = this.#options;
+    const client = await NbdClient.connect(uri);
+    try {
+      for (let at = 0; at < length; at += REQUEST_BYTES) {
+        const first = at / blockBytes;
+        const blocks = Array.from({ length: Math.min(REQUEST_BYTES, length - at) / blockBytes }, (_, index) => first + index);
+        for (const block of blocks) this.#sent[block] += 1;
+        await client.write(offset + at, Buffer.concat(blocks.map((block) => Buffer.alloc(blockBytes, stampOf(block, this.#sent[block])))));
+        for (const block of blocks) this.#answered[block] = this.#sent[block];
+      }
+      await client.flush();
+    } finally {
+      client.destroy();
+    }
+  }
+
   /** Writes until `stop`. */
   start(): void {
     this.#running = true;
@@ -91,8 +109,8 @@ export class ModelWriter {
     const wrong: string[] = [];
     const client = await NbdClient.connect(uri);
     try {
-      for (let at = 0; at < length; at += READ_BYTES) {
-        const data = await client.read(offset + at, Math.min(READ_BYTES, length - at));
+      for (let at = 0; at < length; at += REQUEST_BYTES) {
+        const data = await client.read(offset + at, Math.min(REQUEST_BYTES, length - at));
         for (let from = 0; from < data.length; from += blockBytes) {
           this.#judge((at + from) / blockBytes, data.subarray(from, from + blockBytes), wrong);
         }

@@ -1,0 +1,56 @@
+// A TCP relay between gateway and node that the test can cut: the gateway's side is gone at once, while the node goes on with
+// what it has received, its connection still open. New connections go through.
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { Site } from './site.js';
+
+export class CuttingRelay {
+  readonly #server: Server;
+  readonly #sides = new Set<{ host: Socket; node: Socket }>();
+  #port = 0;
+
+  private constructor(nodePort: number) {
+    this.#server = createServer((host) => {
+      const node = connect({ host: '127.0.0.1', port: nodePort });
+      const side = { host, node };
+      this.#sides.add(side);
+      for (const socket of [host, node]) {
+        socket.setNoDelay(true);
+        socket.on('error', () => {});
+      }
+      host.on('data', (chunk: Buffer) => node.write(chunk));
+      node.on('data', (chunk: Buffer) => host.writable && host.write(chunk));
+      host.on('end', () => node.end());
+      node.on('close', () => {
+        host.destroy();
+        this.#sides.delete(side);
+      });
+    });
+  }
+
+  static async start(site: Site, nodePort: number): Promise<CuttingRelay> {
+    const relay = new CuttingRelay(nodePort);
+    await new Promise<void>((resolve) => relay.#server.listen(0, '127.0.0.1', resolve));
+    const address = relay.#server.address();
+    if (address === null || typeof address === 'string') throw new Error('the relay has no port');
+    relay.#port = address.port;
+    site.onClose(() => relay.#close());
+    return relay;
+  }
+
+  get uri(): string {
+    return `nbd://127.0.0.1:${this.#port}`;
+  }
+
+  /** Cuts the connections there are. The node is not told. */
+  cut(): void {
+    for (const { host } of this.#sides) host.resetAndDestroy();
+  }
+
+  async #close(): Promise<void> {
+    for (const { host, node } of this.#sides) {
+      host.destroy();
+      node.destroy();
+    }
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+}
