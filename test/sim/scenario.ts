@@ -11,6 +11,7 @@ import type { Operation } from './history.js';
 import type { NodeFeatures } from './node-handshake.js';
 import type { SimNode } from './node.js';
 import { Random } from './random.js';
+import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
 import { SimWorld } from './sim-world.js';
 import { GatewayLife } from './surroundings.js';
@@ -40,10 +41,27 @@ const SETTLE_MS = 300_000;
 const EVENTS_MAX = 2_000_000;
 const FINAL_BLOCKS = 256;
 
+const { setImmediate: immediate } = globalThis;
+
+/** Node's own loop turns once: what was thrown and not handled comes to light. */
+function nextLoop(): Promise<void> {
+  return new Promise((resolve) => immediate(resolve));
+}
+
 export async function runScenario(system: SystemUnderTest, options: ScenarioOptions): Promise<ScenarioResult> {
   const run = new Run(system, options);
-  const violations = await run.play();
-  return { seed: options.seed, violations, world: run.world };
+  const { scheduler } = run.world;
+  const threw = (error: unknown): void => scheduler.fail(error);
+  process.on('uncaughtException', threw);
+  process.on('unhandledRejection', threw);
+  const allowRealTime = banRealTime();
+  try {
+    return { seed: options.seed, violations: await run.play(), world: run.world };
+  } finally {
+    allowRealTime();
+    process.off('uncaughtException', threw);
+    process.off('unhandledRejection', threw);
+  }
 }
 
 class Run {
@@ -93,6 +111,9 @@ class Run {
       (await this.#blackout(phase));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
     this.#life?.crash();
+    const { failure } = scheduler;
+    await nextLoop();
+    if (failure === null && scheduler.failure !== null) violations.push(this.#stuck('end', 'failed'));
     violations.push(...this.#judge());
     return violations;
   }

@@ -4,6 +4,10 @@
 import assert from 'node:assert/strict';
 import type { Random } from './random.js';
 
+/** Every so many events Node's own loop gets its turn, which also brings rejections that nobody handles to light. */
+const EVENTS_PER_LOOP = 256;
+const { setImmediate: nextLoop } = globalThis;
+
 /** Something that will happen; `cancel` makes it not happen. */
 export class SimEvent {
   cancelled = false;
@@ -64,7 +68,10 @@ export class Scheduler {
       // The microtask puts the next turn behind every microtask there is and every one these add: Node runs its tick
       // queue only when no microtask is left.
       const enqueue = (): void => process.nextTick(turn);
-      const hop = (): void => queueMicrotask(enqueue);
+      const hop = (): void => {
+        if (this.events % EVENTS_PER_LOOP === 0) nextLoop(turn);
+        else queueMicrotask(enqueue);
+      };
       hop();
     });
   }

@@ -1,0 +1,173 @@
+// `npm run sim`: runs seeds of the simulation over several processes and prints how many, how fast, what they reached and
+// every violation with its seed. Ends with exit code 1 when there was one, and 2 when it was called wrongly.
+//
+//   npm run sim -- [--seeds 200] [--seed 1] [--ops 200] [--sessions 3] [--faults 5] [--workers 2] [--seconds S]
+//                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate RULE|all] [--failures 3]
+//
+// --seed: the first one; `random` draws it. --seconds: stop after so long, however many seeds were run.
+// --verbose: with --seeds 1, everything that happened. --mutate: breaks a rule on purpose and expects to be told (mutations.ts).
+import { fork } from 'node:child_process';
+import { randomInt } from 'node:crypto';
+import { parseArgs } from 'node:util';
+import { FAULTS } from './faults.js';
+import { checkMutations } from './mutate.js';
+import { runSeed, type SeedReport, type SeedsTask } from './seed-report.js';
+import { findSystem } from './systems.js';
+
+const CHUNK = 10;
+const SEED_MAX = 2 ** 40;
+
+interface Options {
+  seeds: number;
+  seed: number;
+  operations: number;
+  sessions: number;
+  faults: number;
+  workers: number;
+  seconds: number;
+  failures: number;
+  system: string;
+  verbose: boolean;
+  mutate: string | null;
+}
+
+function readOptions(): Options {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: 'string', default: '200' },
+      seed: { type: 'string', default: '1' },
+      ops: { type: 'string', default: '200' },
+      sessions: { type: 'string', default: '3' },
+      faults: { type: 'string', default: '5' },
+      workers: { type: 'string', default: '2' },
+      seconds: { type: 'string' },
+      failures: { type: 'string', default: '3' },
+      system: { type: 'string', default: 'gateway' },
+      verbose: { type: 'boolean', default: false },
+      mutate: { type: 'string' },
+    },
+  });
+  const number = (name: string, text: string, least: number): number => {
+    const value = Number(text);
+    if (!Number.isSafeInteger(value) || value < least) throw new Error(`--${name} ${text}: a whole number of at least ${least} is wanted`);
+    return value;
+  };
+  findSystem(values.system);
+  return {
+    seeds: number('seeds', values.seeds, 1),
+    seed: values.seed === 'random' ? randomInt(SEED_MAX) : number('seed', values.seed, 0),
+    operations: number('ops', values.ops, 1),
+    sessions: number('sessions', values.sessions, 1),
+    faults: number('faults', values.faults, 0),
+    workers: number('workers', values.workers, 1),
+    seconds: values.seconds === undefined ? Number.POSITIVE_INFINITY : number('seconds', values.seconds, 1),
+    failures: number('failures', values.failures, 1),
+    system: values.system,
+    verbose: values.verbose,
+    mutate: values.mutate ?? null,
+  };
+}
+
+/** What all seeds together reached. */
+class Tally {
+  seeds = 0;
+  events = 0;
+  readonly failed: SeedReport[] = [];
+  readonly counts = new Map<string, number>();
+  readonly #startedMs = performance.now();
+
+  add(report: SeedReport): void {
+    this.seeds += 1;
+    this.events += report.events;
+    for (const [name, count] of report.counts) this.counts.set(name, (this.counts.get(name) ?? 0) + count);
+    if (report.violations.length > 0) this.failed.push(report);
+  }
+
+  get seconds(): number {
+    return (performance.now() - this.#startedMs) / 1000;
+  }
+
+  print(options: Options): void {
+    const { seeds, failed, counts, events, seconds } = this;
+    const names = [...counts.keys()].sort();
+    const out = [`\nreached over ${seeds} seeds:`];
+    for (const name of names) out.push(`  ${name.padEnd(40)} ${String(counts.get(name)).padStart(10)}`);
+    const missed = FAULTS.filter((fault) => !counts.has(`fault ${fault}`));
+    if (missed.length > 0) out.push(`  never: ${missed.join(', ')}`);
+    const rate = `${(seeds / seconds).toFixed(1)} seeds/s, ${Math.round(events / seeds)} events a seed`;
+    const range = `seeds ${options.seed} to ${options.seed + seeds - 1}`;
+    out.push(`\n${options.system}: ${range} in ${seconds.toFixed(1)} s (${rate}): ${failed.length} of ${seeds} failed`);
+    process.stdout.write(`${out.join('\n')}\n`);
+  }
+}
+
+function printFailure(report: SeedReport, options: Options): void {
+  const { seed, violations, lines } = report;
+  const more = `--ops ${options.operations} --sessions ${options.sessions} --faults ${options.faults} --system ${options.system}`;
+  const again = `npm run sim -- --seed ${seed} --seeds 1 ${more} --verbose`;
+  process.stdout.write(`\nseed ${seed} FAILED; again, with all that happened: ${again}\n${violations.join('\n')}\n`);
+  if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`);
+}
+
+async function runSeeds(options: Options): Promise<Tally> {
+  const tally = new Tally();
+  const { operations, sessions, faults, verbose } = options;
+  const scenario = { operations, sessions, faults, verbose: verbose && options.seeds === 1 };
+  const take = (report: SeedReport): void => {
+    tally.add(report);
+    if (report.violations.length > 0 && tally.failed.length <= options.failures) printFailure(report, options);
+    else if (scenario.verbose) process.stdout.write(`${report.lines.join('\n')}\n`);
+  };
+  if (options.seeds <= CHUNK) {
+    const system = findSystem(options.system);
+    for (let seed = options.seed; seed < options.seed + options.seeds; seed += 1) take(await runSeed(system, { ...scenario, seed }));
+    return tally;
+  }
+  let next = options.seed;
+  const end = options.seed + options.seeds;
+  const draw = (): SeedsTask | null => {
+    if (next >= end || tally.seconds > options.seconds) return null;
+    const task = { system: options.system, from: next, count: Math.min(CHUNK, end - next), options: scenario };
+    next += task.count;
+    return task;
+  };
+  await Promise.all(Array.from({ length: options.workers }, () => employ(draw, take)));
+  return tally;
+}
+
+/** One process that works until there is nothing left. Rejects when it dies. */
+function employ(draw: () => SeedsTask | null, take: (report: SeedReport) => void): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const worker = fork(new URL('./seeds-worker.ts', import.meta.url), { execArgv: process.execArgv });
+    let task: SeedsTask | null = null;
+    const give = (): void => {
+      task = draw();
+      if (task === null) worker.disconnect();
+      else worker.send(task);
+    };
+    worker.on('message', (reports: SeedReport[]) => {
+      for (const report of reports) take(report);
+      give();
+    });
+    worker.on('error', reject);
+    worker.on('exit', (code) => {
+      if (task === null) resolve();
+      else reject(new Error(`a process ended with code ${code} in seeds ${task.from} to ${task.from + task.count - 1}`));
+    });
+    give();
+  });
+}
+
+let options: Options;
+try {
+  options = readOptions();
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exit(2);
+}
+if (options.mutate !== null) process.exitCode = (await checkMutations(options.mutate, options.workers)) ? 0 : 1;
+else {
+  const tally = await runSeeds(options);
+  tally.print(options);
+  process.exitCode = tally.failed.length > 0 ? 1 : 0;
+}
