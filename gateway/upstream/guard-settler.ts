@@ -12,6 +12,8 @@ export interface SettlerHost {
   takeJob(): Job;
   sendPart(job: Job): void;
   writesInFlight(offset: number, end: number): boolean;
+  /** Ranges with these numbers need no guard any more. */
+  settled(numbers: number[]): void;
 }
 
 interface Settling {
@@ -126,6 +128,7 @@ export class GuardSettler {
 
   #finish(settling: Settling): void {
     this.#guards.settle(settling.due);
+    this.#host.settled([...settling.due.guards].map((range) => range.number));
     this.#settling = null;
     const parked = this.#parked;
     this.#parked = [];

@@ -3,15 +3,17 @@
 // written again. Pure: the upstream says what happened and when.
 import assert from 'node:assert';
 
-interface Range {
+export interface GuardRange {
   offset: number;
   end: number;
   expiresMs: number;
+  /** Its durable record's. */
+  number: number;
 }
 
 /** Ranges that are to be settled together: the guards themselves, and what they cover as sorted, disjoint pieces. */
 export interface DueGuards {
-  readonly guards: ReadonlySet<object>;
+  readonly guards: ReadonlySet<GuardRange>;
   readonly pieces: readonly { offset: number; end: number }[];
 }
 
@@ -23,7 +25,7 @@ export interface GuardSegment {
 }
 
 export class Guards {
-  #ranges: Range[] = [];
+  #ranges: GuardRange[] = [];
   /** Sorted by offset, never overlapping, all inside some range. */
   #segments: GuardSegment[] = [];
 
@@ -31,13 +33,13 @@ export class Guards {
     return this.#ranges.length === 0;
   }
 
-  ranges(): readonly { offset: number; end: number; expiresMs: number }[] {
+  ranges(): readonly GuardRange[] {
     return this.#ranges;
   }
 
   /** A write of this range may still land until `expiresMs`. Infinity: its connection is still open; the result's `expiresMs` is set when it has ended. */
-  protect(offset: number, length: number, expiresMs: number): { expiresMs: number } {
-    const range = { offset, end: offset + length, expiresMs };
+  protect(offset: number, length: number, expiresMs: number, number = 0): GuardRange {
+    const range = { offset, end: offset + length, expiresMs, number };
     this.#ranges.push(range);
     return range;
   }
@@ -57,6 +59,14 @@ export class Guards {
       if (from < to)
         this.#replace({ offset: from, end: to, data: data === null ? null : Buffer.from(data.subarray(from - offset, to - offset)) });
     }
+  }
+
+  /** The guarded ranges that a write of this range touches, each with its newest bytes. */
+  touched(offset: number, length: number): { range: GuardRange; segments: GuardSegment[] }[] {
+    const end = offset + length;
+    return this.#ranges
+      .filter((range) => range.offset < end && range.end > offset)
+      .map((range) => ({ range, segments: cutAll(this.#segments, [range]) }));
   }
 
   /** Puts the newest bytes over what a read of `bytes.length` at `offset` brought. */

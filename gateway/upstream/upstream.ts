@@ -6,12 +6,13 @@
 // Overlapping writes must not be given to it at once: its user serialises them (rule 4).
 import assert from 'node:assert';
 import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
-import type { Clock, Log, Timer } from '../../replication/world.js';
+import type { Change, Clock, Log, Timer } from '../../replication/world.js';
 import type { TargetRef } from '../control.js';
 import type { Negotiated } from '../nbd/client-handshake.js';
 import type { Dialer, WireAddress } from '../wire.js';
+import type { DoubtRecords } from './doubt-records.js';
 import { type Features, featuresOf, findMismatch, type Requirements } from './features.js';
-import { Guards } from './guards.js';
+import { type GuardRange, Guards } from './guards.js';
 import { GuardSettler } from './guard-settler.js';
 import { IoCounters } from './io-counters.js';
 import { Job } from './job.js';
@@ -38,6 +39,8 @@ export interface UpstreamOptions {
   /** How long a request of a lost connection may still land in the node; 0: the node fences them itself (an agent). */
   zombieMs: number;
   unflushedBytesMax: number;
+  /** Where guarded ranges are written down; null: they die with the process. */
+  doubts: DoubtRecords | null;
   needs: Requirements;
   dialer: Dialer;
   clock: Clock;
@@ -103,6 +106,12 @@ export class Upstream implements Device {
   /** Writes that wait for memory: the unflushed list is full. */
   #parked: Job[] = [];
   #backgroundFlush = false;
+  /** Guarded ranges that are not durable as they are now, and what waits for that. */
+  readonly #unsaved = new Set<GuardRange>();
+  #afterSave: (() => void)[] = [];
+  /** Answered by the node, not yet told. */
+  readonly #delayed = new Set<Job>();
+  #saving = false;
   #orphansUntilMs = 0;
   #settled: (() => void) | null = null;
 
@@ -158,6 +167,10 @@ export class Upstream implements Device {
 
   start(): void {
     assert(this.#links.length === 0 && this.#others.size === 0);
+    for (const doubt of this.#options.doubts?.load() ?? []) {
+      this.#guards.protect(doubt.offset, doubt.end - doubt.offset, this.#clock.nowMs() + this.#options.zombieMs, doubt.number);
+      for (const { offset, end, data } of doubt.segments) this.#guards.wrote(offset, end - offset, data);
+    }
     this.#dial();
   }
 
@@ -239,6 +252,11 @@ export class Upstream implements Device {
     for (const link of this.#others) link.close('given up');
     this.#settleOrphans();
     return { requests, doubtful };
+  }
+
+  /** The changes that forget what a restart would guard here: the target is given up, or is no copy any more. */
+  forgetDoubts(): Change[] {
+    return this.#options.doubts?.removeAll() ?? [];
   }
 
   /** Ends the connections; requests that are not answered are dropped without an answer. */
@@ -326,6 +344,7 @@ export class Upstream implements Device {
     yield* this.#waiting;
     yield* this.#parked;
     yield* this.#settler.parked();
+    yield* this.#delayed;
   }
 
   #number(job: Job): void {
@@ -404,12 +423,66 @@ export class Upstream implements Device {
   /** Answers a job with EIO while the node has it still: only its range is remembered. */
   #orphan(job: Job): void {
     job.orphan = { expiresMs: Number.POSITIVE_INFINITY };
-    if (job.writes) job.orphan = this.#guards.protect(job.offset, job.length, Number.POSITIVE_INFINITY);
+    if (job.writes) job.orphan = this.#protect(job, Number.POSITIVE_INFINITY);
     const { request, settled } = job;
     job.request = null;
     job.settled = null;
     if (settled !== null) settled(ERRNO.EIO, job);
     else request?.complete(ERRNO.EIO);
+  }
+
+  #protect(job: Job, expiresMs: number): GuardRange {
+    const { doubts } = this.#options;
+    const range = this.#guards.protect(job.offset, job.length, expiresMs, doubts?.number() ?? 0);
+    if (doubts !== null) this.#unsaved.add(range);
+    return range;
+  }
+
+  /** Calls `then` once the guards are durable as they are now. */
+  #whenSaved(then: () => void): void {
+    if (this.#unsaved.size === 0 && !this.#saving) {
+      then();
+      return;
+    }
+    this.#afterSave.push(then);
+    if (!this.#saving) void this.#save();
+  }
+
+  async #save(): Promise<void> {
+    this.#saving = true;
+    const live = new Set(this.#guards.ranges());
+    const ranges = [...this.#unsaved].filter((range) => live.has(range));
+    const waiting = this.#afterSave;
+    this.#unsaved.clear();
+    this.#afterSave = [];
+    try {
+      await this.#options.doubts!.save(
+        ranges.flatMap((range) => this.#guards.touched(range.offset, range.end - range.offset).filter((each) => each.range === range)),
+      );
+    } catch (error) {
+      // Nothing is acknowledged that a restart would not guard: it is tried again.
+      this.#options.log.error(
+        { target: this.target, reason: (error as Error).message },
+        'ranges in doubt cannot be written down: writes to them wait',
+      );
+      for (const range of ranges) this.#unsaved.add(range);
+      this.#afterSave = [...waiting, ...this.#afterSave];
+      this.#clock.after(FLUSH_RETRY_MS, () => void this.#save());
+      return;
+    }
+    this.#saving = false;
+    for (const then of waiting) then();
+    if (this.#afterSave.length > 0 && !this.#saving) void this.#save();
+  }
+
+  /** GuardSettler: a restart need not guard them any more. */
+  settled(numbers: number[]): void {
+    this.#options.doubts?.remove(numbers).catch((error: Error) => {
+      this.#options.log.warn(
+        { target: this.target, reason: error.message },
+        'settled ranges could not be struck off; a restart settles them once more',
+      );
+    });
   }
 
   #queueOf(name: 'resend' | 'waiting' | 'parked'): Job[] {
@@ -451,13 +524,29 @@ export class Upstream implements Device {
       else if (job.op === OP.FLUSH && job.settled !== this.#flushPartSettled) this.#flushed(job);
     }
     if (job.flushAfter && errno === 0) this.#flushAfter(job);
+    else if (this.#unsaved.size > 0 || this.#saving) this.#finishWhenSaved(job, errno);
     else this.#finish(job, errno);
     this.#settler.poke();
   }
 
+  /** Guarded bytes are told to nobody, neither as a write's success nor as a read's data, before a restart would know them. */
+  #finishWhenSaved(job: Job, errno: number): void {
+    if (job.op !== OP.FLUSH && !this.#guards.overlaps(job.offset, job.length)) {
+      this.#finish(job, errno);
+      return;
+    }
+    this.#delayed.add(job);
+    this.#whenSaved(() => {
+      if (this.#delayed.delete(job)) this.#finish(job, errno);
+    });
+  }
+
   #wrote(link: Link, job: Job): void {
     const data = job.op === OP.WRITE ? job.data : null;
-    if (!this.#guards.empty) this.#guards.wrote(job.offset, job.length, data);
+    if (!this.#guards.empty) {
+      this.#guards.wrote(job.offset, job.length, data);
+      if (this.#options.doubts !== null) for (const { range } of this.#guards.touched(job.offset, job.length)) this.#unsaved.add(range);
+    }
     if (!this.#features!.flush) return;
     if (!job.replay) this.#unflushed.add(job.offset, job.length, data, job.punch);
     link.lastWrite = this.#unflushed.next - 1;
@@ -579,8 +668,12 @@ export class Upstream implements Device {
     this.#incarnation += 1;
     this.#attempts = 0;
     this.#enter('replaying', 'the node is back and gets what it may have forgotten');
-    this.#replay = new Replay(this.#unflushed, this, (errno) => this.#replayed(errno));
-    this.#replay.run();
+    const replay = new Replay(this.#unflushed, this, (errno) => this.#replayed(errno));
+    this.#replay = replay;
+    // What is sent again is guarded durably before it can be acknowledged.
+    this.#whenSaved(() => {
+      if (this.#replay === replay) replay.run();
+    });
     if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.#dial();
   }
 
@@ -667,7 +760,7 @@ export class Upstream implements Device {
         this.#recycle(job);
         continue;
       }
-      if (job.writes && this.#options.zombieMs > 0) this.#guards.protect(job.offset, job.length, expiresMs);
+      if (job.writes && this.#options.zombieMs > 0) this.#protect(job, expiresMs);
       this.#putBack(job);
     }
   }
@@ -687,6 +780,9 @@ export class Upstream implements Device {
     this.#replay = null;
     this.#settler.stop();
     this.#firstWrites.clear();
+    this.#delayed.clear();
+    this.#afterSave = [];
+    this.#unsaved.clear();
     this.#waiting = [];
     this.#resend = [];
     this.#parked = [];

@@ -15,6 +15,8 @@ import { Throttle } from '../../replication/throttle.js';
 import { type Change, type Clock, type Log, type Records, sleep, type Timer } from '../../replication/world.js';
 import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
+import { DoubtRecords } from '../upstream/doubt-records.js';
+import type { Requirements } from '../upstream/features.js';
 import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
 import { proveBlank } from './blank-proof.js';
 import { type Copy, describeTarget, sameTarget } from './copy.js';
@@ -57,7 +59,7 @@ export interface VolumeOptions {
   regionBytes?: number;
   extentBytes?: number;
   /** Makes the connection to a target, not started. Refuses a node or an address nobody knows. */
-  connect(target: TargetRef, needs: { sizeBytes: number; blockMinimum: number }, events: UpstreamEvents): Outcome<Upstream>;
+  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, doubts: DoubtRecords): Outcome<Upstream>;
   /** Told once for each thing that happened. */
   fact(fact: VolumeFact): void;
 }
@@ -85,6 +87,8 @@ export class Volume implements VolumeControl, Device {
   #flippingTo: TargetRef | null = null;
   /** What the old target may lack after the failover that is being committed. */
   #doubtful: { offset: number; length: number }[] = [];
+  /** The guards of a target that is being given up: its ranges are dirty instead. */
+  #staleDoubts: Change[] = [];
   /** Changes of the record, one after the other. */
   #commits: Promise<unknown> = Promise.resolve();
   readonly #latencyGuard = new LatencyGuard();
@@ -231,13 +235,15 @@ export class Volume implements VolumeControl, Device {
       copy.mirror = this.#makeMirror(copy, { reverse: record.reverse, blank: false });
       if (record.synced) copy.mirror.adopt();
       this.#markAfterRestart(copy);
-      this.#copying.add(copy);
+      if (copy.mirror.dirty.count === 0) this.#copying.add(copy);
       this.#copies = [...this.#copies, copy];
     }
     this.#setMirrors();
     this.#copyAgainLater();
     this.path.release();
     for (const copy of this.#copies) copy.upstream.start();
+    // What an earlier gateway wrote to the active target and nobody flushed may still be lost there: not once it is copied.
+    for (const copy of this.#mirrorCopies()) if (!this.#copying.has(copy)) void this.#beginCopy(copy);
     this.#grace(START_GRACE_MS, 'it does not answer since the start');
     this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
     return { ok: true, value: null };
@@ -435,6 +441,7 @@ export class Volume implements VolumeControl, Device {
         lost: (reason) => this.#lost(copy, reason),
         blocked: (reason) => this.#blocked(copy, reason),
       },
+      new DoubtRecords(this.#options.records, this.name, copy.target),
     );
   }
 
@@ -493,6 +500,14 @@ export class Volume implements VolumeControl, Device {
     });
     const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id, dirtyRecord: null, cause };
     let joined = false;
+    const doubts = new DoubtRecords(this.#options.records, this.name, target);
+    const stale = doubts.removeAll();
+    try {
+      // What was guarded there when it was a copy before has no meaning for what will be.
+      if (stale.length > 0) await this.#options.records.commit(stale);
+    } catch (error) {
+      return refuse('store-unwritable', `the records cannot be written: ${(error as Error).message}`);
+    }
     const opened = this.#options.connect(
       target,
       { sizeBytes: this.sizeBytes, blockMinimum: this.#record.blockMinimum },
@@ -501,6 +516,7 @@ export class Volume implements VolumeControl, Device {
         lost: (reason) => joined && this.#lost(copy, reason),
         blocked: (reason) => (joined ? this.#blocked(copy, reason) : settle(reason)),
       },
+      doubts,
     );
     if (!opened.ok) return opened;
     copy.upstream = opened.value;
@@ -561,7 +577,9 @@ export class Volume implements VolumeControl, Device {
     const left = this.#copies.filter((each) => each !== copy);
     // While it is still among the mirrors, writes mark; only when the checksums are durably gone may they stop to (rule 16).
     try {
-      await this.#commit([...copy.dirtyRecord!.drop(), ...(last ? this.#sums.dropAll() : [])], { mirrors: this.#mirrorRecords(left) });
+      await this.#commit([...copy.dirtyRecord!.drop(), ...copy.upstream.forgetDoubts(), ...(last ? this.#sums.dropAll() : [])], {
+        mirrors: this.#mirrorRecords(left),
+      });
     } catch (error) {
       return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
     }
@@ -665,7 +683,9 @@ export class Volume implements VolumeControl, Device {
       { put: oursKey(from.target), value: { volume: this.name } },
       ...to.dirtyRecord!.drop(),
       ...dirtyRecord.add(extents),
+      ...this.#staleDoubts,
     ]);
+    this.#staleDoubts = [];
     this.#record = record;
     from.id = id;
     from.dirtyRecord = dirtyRecord;
@@ -739,6 +759,7 @@ export class Volume implements VolumeControl, Device {
     assert(opened.ok, 'a node that was known is unknown now');
     const fresh = opened.value;
     from.upstream = fresh;
+    this.#staleDoubts = old.forgetDoubts();
     const { requests, doubtful } = old.abandon(() => {
       if (!this.#closed && this.#copies.includes(from) && from.upstream === fresh) fresh.start();
     });

@@ -36,6 +36,7 @@ export class UpstreamRig {
         connections: 1,
         zombieMs: 0,
         unflushedBytesMax: 1024 * 1024,
+        doubts: null,
         needs: { sizeBytes, blockMinimum: 1 },
         dialer: this.node,
         clock: this.clock,
