@@ -81,11 +81,10 @@ async function run<Facts>(
   let host: Host | null = null;
   try {
     await Promise.all(nodes.map((id) => stage.startNode(id)));
-    await stage.startGateway(policy);
+    await stage.startGateway(pace.volumeBytes, policy);
     const { api, nbd, pid } = stage.gateway;
-    narrator.say(
-      `storage nodes ${nodes.map((id) => `${id} (process ${stage.node(id).program.pid})`).join(', ')}; gateway (process ${pid})`,
-    );
+    const nodeNames = nodes.map((id) => `${id} (process ${stage.node(id).program.pid})`).join(', ');
+    narrator.say(`storage nodes ${nodeNames}; gateway (process ${pid}). What it says itself is marked with |`);
     const watch = new Watch(api, clock, narrator);
     await watch.untilVolume(`${VOLUME} is served`, SERVED_MS, ({ service }) => service === 'served');
     host = new Host({ address: nbd, exportName: VOLUME, blocks: pace.areaBytes / BLOCK_BYTES, clock });

@@ -114,11 +114,12 @@ function progress({ node, state, copiedBytes, copyBytesPerSecond, etaSeconds }: 
   return `${formatBytes(copiedBytes)} on ${node}, ${formatBytes(copyBytesPerSecond)}/s${eta} (${state})`;
 }
 
-/** One copy is left: another one is made, and the two are compared while the host writes. */
+/** One living copy is left: another one is made, and the two are compared while the host writes. */
 async function makeSure({ stage, watch, narrator }: Scene): Promise<ScrubReport> {
   const { api } = stage.gateway;
+  await api.delete(`/v1/volumes/${VOLUME}/mirrors/a`);
   const mirror = await api.post<MirrorView>(`/v1/volumes/${VOLUME}/mirrors`);
-  narrator.say(`one copy is left, so an operator asks for a second one, on node ${mirror.node}`);
+  narrator.say(`an operator gives up the copy on the dead node and asks for another one: node ${mirror.node} takes it`);
   const synced = (other: MirrorView) => other.node === mirror.node && other.state === 'synced';
   await watch.untilVolume('the second copy is complete', MOVE_MS, ({ mirrors }) => mirrors.some(synced));
   narrator.say(`it is complete; the two are compared`);

@@ -26,14 +26,16 @@ export class Narrator {
   }
 
   heading(text: string): void {
-    this.raw(`\n${this.#bold(text)}\n`);
+    this.raw(`\n${this.#bold(`== ${text}`)}\n`);
   }
 
   say(text: string): void {
-    const seconds = ((this.#clock.nowMs() - this.#startedMs) / 1000).toFixed(1);
-    wrapped(text).forEach((line, at) => {
-      this.raw(`${at === 0 ? `${seconds.padStart(6)}s  ` : ' '.repeat(MARGIN)}${line}\n`);
-    });
+    for (const [at, line] of wrapped(text).entries()) this.raw(`${at === 0 ? `${this.#seconds()}  ` : ' '.repeat(MARGIN)}${line}\n`);
+  }
+
+  /** Said by the gateway, not by the demo. */
+  quote(text: string): void {
+    for (const [at, line] of wrapped(text, 2).entries()) this.raw(`${at === 0 ? `${this.#seconds()}  ` : ' '.repeat(MARGIN)}| ${line}\n`);
   }
 
   /** Belongs to the line before. */
@@ -49,6 +51,10 @@ export class Narrator {
   check(what: string, held: boolean, seen: string): void {
     this.checks.push({ what, held, seen: held ? '' : seen });
     if (!held) this.say(this.#bold(`DID NOT HOLD: ${what}: ${seen}`));
+  }
+
+  #seconds(): string {
+    return `${((this.#clock.nowMs() - this.#startedMs) / 1000).toFixed(1).padStart(6)}s`;
   }
 
   #bold(text: string): string {

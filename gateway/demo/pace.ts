@@ -3,7 +3,8 @@
 const MIB = 2 ** 20;
 
 export interface Pace {
-  /** What the host writes to, and so what is copied. */
+  volumeBytes: number;
+  /** What of it the host writes to, and so what is copied. */
   areaBytes: number;
   /** Steady writing before something happens, and after. */
   calmMs: number;
@@ -20,24 +21,25 @@ export interface Pace {
 
 export const PACE: Record<'people' | 'fast', Pace> = {
   people: {
+    volumeBytes: 256 * MIB,
     areaBytes: 96 * MIB,
     calmMs: 6_000,
     readingMs: 1_500,
     readingsAtOnce: 1,
-    observe: '10s',
+    observe: '15s',
     copyBandwidth: '16MiB',
     outageMs: 15_000,
   },
   fast: {
+    volumeBytes: 64 * MIB,
     areaBytes: 16 * MIB,
     calmMs: 1_000,
     readingMs: 1_000,
     readingsAtOnce: 4,
-    observe: '2s',
+    observe: '3s',
     copyBandwidth: '16MiB',
     outageMs: 3_000,
   },
 };
 
 export const VOLUME = 'vol0';
-export const VOLUME_BYTES = 256 * MIB;

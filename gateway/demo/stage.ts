@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { ApiClient } from '../cli/api-client.js';
 import { ChildProgram } from './child-program.js';
-import { VOLUME, VOLUME_BYTES } from './pace.js';
+import { VOLUME } from './pace.js';
 import { HEALTHY, writeSmartFile } from './smart-file.js';
 
 export interface StageNode {
@@ -75,8 +75,8 @@ export class Stage {
     this.nodes.set(id, { id, directory, nbdPort: nbd.port, apiPort: api.port, program });
   }
 
-  /** Starts the gateway on the nodes there are, with the volume on node a. `policy` is the default policy's. */
-  async startGateway(policy: object): Promise<void> {
+  /** Starts the gateway on the nodes there are, with the volume on node a. `policy` is the default policy. */
+  async startGateway(sizeBytes: number, policy: object): Promise<void> {
     const nodes = [...this.nodes.values()].map(({ id, apiPort }) => {
       const agent = `http://127.0.0.1:${apiPort}`;
       const health = [{ type: 'smartctl_exporter', url: `${agent}/metrics`, every: '1s' }];
@@ -85,7 +85,7 @@ export class Stage {
     const config = {
       server: { nbd: { port: 0 }, api: { port: 0 }, data: join(this.#directory, 'gateway') },
       nodes,
-      volumes: [{ name: VOLUME, size: VOLUME_BYTES, node: 'a', labels: { program: 'demo' } }],
+      volumes: [{ name: VOLUME, size: sizeBytes, node: 'a', labels: { program: 'demo' } }],
       policies: { default: policy },
     };
     const file = join(this.#directory, 'gateway.yaml');

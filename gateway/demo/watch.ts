@@ -7,7 +7,7 @@ import type { Narrator } from './narrator.js';
 import { VOLUME } from './pace.js';
 
 const POLL_MS = 100;
-const TOLD = ['placement.chosen', 'volume.flipped', 'target.freed', 'target.lost', 'protection.'];
+const TOLD = ['placement.chosen', 'volume.flipped', 'target.freed', 'target.lost', 'protection.transition', 'protection.exposed'];
 
 export class Watch {
   readonly #api: ApiClient;
@@ -32,7 +32,7 @@ export class Watch {
     for (const event of events) {
       this.#latest = event.id;
       this.events.push(event);
-      if (TOLD.some((type) => event.type.startsWith(type))) this.#narrator.say(`  ${event.message}`);
+      if (TOLD.some((type) => event.type.startsWith(type))) this.#narrator.quote(event.message);
     }
   }
 
