@@ -544,9 +544,14 @@ export class Volume implements VolumeControl, Device {
     joined = true;
     this.#copies = [...this.#copies, copy];
     this.#setMirrors();
-    await this.#commit([{ put: oursKey(target), value: { volume: this.name } }, ...copy.dirtyRecord.addAll()], {
-      nextMirror: this.#record.nextMirror + 1,
-    });
+    try {
+      const changes = [{ put: oursKey(target), value: { volume: this.name } }, ...copy.dirtyRecord.addAll()];
+      await this.#commit(changes, { nextMirror: this.#record.nextMirror + 1 });
+    } catch (error) {
+      this.#detach(copy);
+      copy.upstream.close();
+      return refuse('store-unwritable', `the mirror cannot be written down, so it is not begun: ${(error as Error).message}`);
+    }
     void this.#beginCopy(copy);
     return { ok: true, value: this.mirrors().find((view) => view.node === target.node)! };
   }
