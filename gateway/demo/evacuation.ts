@@ -1,6 +1,6 @@
 // First act: a disk begins to die, the trained model says so from its SMART counters, the volume leaves for a healthy node
 // while the host writes, and the old node is killed when it holds nothing any more.
-import type { Clock } from '../../replication/world.js';
+import { type Clock, sleep } from '../../replication/world.js';
 import type { FlipCertificate, MirrorView, NodeView, ScrubReport, Verdict } from '../control.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
 import type { Host } from './host.js';
@@ -13,6 +13,7 @@ import type { Watch } from './watch.js';
 const READINGS_MAX = 60;
 const MOVE_MS = 120_000;
 const PROGRESS_MS = 1_000;
+const POLL_MS = 50;
 
 export interface Scene {
   stage: Stage;
@@ -60,14 +61,14 @@ export async function evacuate(scene: Scene): Promise<EvacuationFacts> {
 }
 
 /** Lets the counters climb until the model's verdict fires. */
-async function sicken({ stage, watch, narrator, pace }: Scene): Promise<Verdict> {
+async function sicken(scene: Scene): Promise<Verdict> {
+  const { stage, narrator, pace } = scene;
   const { directory } = stage.node('a');
   narrator.say("node a's disk begins to die: its SMART counters climb");
   for (let reading = 1; reading <= READINGS_MAX; reading += 1) {
     const counters = dyingDisk(reading * pace.readingsAtOnce);
     await writeSmartFile(directory, counters);
-    await watch.pass(pace.readingMs);
-    const { verdict } = await stage.gateway.api.get<NodeView>('/v1/nodes/a');
+    const verdict = await look(scene);
     const { reallocated, pending, uncorrectable } = counters;
     narrator.say(`  reallocated ${reallocated}, pending ${pending}, uncorrectable ${uncorrectable}: ${chance(verdict)}`);
     if (verdict?.firing) {
@@ -78,6 +79,16 @@ async function sicken({ stage, watch, narrator, pace }: Scene): Promise<Verdict>
     }
   }
   throw new Error(`the counters climbed ${READINGS_MAX} times and no verdict came`);
+}
+
+/** The verdict over node a at the end of a reading, or the moment it fires. */
+async function look({ stage, pace, clock }: Scene): Promise<Verdict | null> {
+  const untilMs = clock.nowMs() + pace.readingMs;
+  for (;;) {
+    const { verdict } = await stage.gateway.api.get<NodeView>('/v1/nodes/a');
+    if (verdict?.firing || clock.nowMs() >= untilMs) return verdict;
+    await sleep(clock, POLL_MS);
+  }
 }
 
 function chance(verdict: Verdict | null): string {
