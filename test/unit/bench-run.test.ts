@@ -122,13 +122,16 @@ test('a program that is missing is said in one line, and with `peers` it is an e
   }
 });
 
-for (const signal of ['SIGINT', 'SIGTERM'] as const) {
-  test(`${signal} ends all of it at once`, async () => {
+const interruptions = [
+  { signal: 'SIGINT', when: 'while its first parts start', sign: /^forestall-bench-\w+$/ },
+  { signal: 'SIGTERM', when: 'once the gateway is there', sign: /^forestall-bench-\w+\/gateway-\d+\/data$/ },
+] as const;
+for (const { signal, when, sign } of interruptions) {
+  test(`${signal} ${when} ends all of it`, async () => {
     const args = ['--quick', '--seconds', '60', '--node', 'own', '--only', 'direct,relay,gateway'];
     const { code, stdout } = await bench(args, (child, directory) => {
-      // Its directory is there a moment before its parts are: the signal comes while they start.
       const timer = setInterval(() => {
-        if (!readdirSync(directory).some((name) => name.startsWith('forestall-bench-'))) return;
+        if (!readdirSync(directory, { recursive: true, encoding: 'utf8' }).some((path) => sign.test(path))) return;
         clearInterval(timer);
         child.kill(signal);
       }, 10);
