@@ -1,8 +1,10 @@
-// Writes again, in order, what a target may have forgotten with its restart (rule 9). Entries that overlap wait for one
-// another, all others go together, a bounded number at once. Ends with 0 or the first error a node gave.
+// Writes again what a target may have forgotten with its restart (rule 9): of every byte only the newest acknowledged
+// value, so that a gateway that is killed meanwhile leaves nothing older than it found. Ranges that are going to be sent
+// again anyway are left out. Pieces never overlap, so they go together, a bounded number at once.
 import { OP } from '../../replication/device.js';
+import { IntervalSet } from './interval-set.js';
 import type { Job } from './job.js';
-import type { Unflushed } from './unflushed.js';
+import type { Unflushed, UnflushedWrite } from './unflushed.js';
 
 const AT_ONCE = 32;
 
@@ -12,43 +14,43 @@ export interface ReplaySender {
 }
 
 export class Replay {
-  readonly #unflushed: Unflushed;
   readonly #sender: ReplaySender;
   readonly #done: (errno: number) => void;
-  readonly #running = new Set<Job>();
-  readonly #end: number;
-  #next: number;
+  readonly #pieces: UnflushedWrite[];
+  #running = 0;
+  #next = 0;
   #errno = 0;
   #stopped = false;
 
-  constructor(unflushed: Unflushed, sender: ReplaySender, done: (errno: number) => void) {
-    this.#unflushed = unflushed;
+  /** `newer`: ranges that hold something newer than the unflushed list, or will. */
+  constructor(
+    unflushed: Unflushed,
+    newer: Iterable<{ offset: number; length: number }>,
+    sender: ReplaySender,
+    done: (errno: number) => void,
+  ) {
     this.#sender = sender;
     this.#done = done;
-    this.#next = unflushed.first;
-    this.#end = unflushed.next;
+    this.#pieces = newestPieces(unflushed, newer);
   }
 
   run(): void {
-    while (!this.#stopped && this.#next < this.#end && this.#running.size < AT_ONCE) {
-      const write = this.#unflushed.get(this.#next);
-      for (const other of this.#running) {
-        if (other.offset < write.offset + write.length && other.offset + other.length > write.offset) return;
-      }
+    while (!this.#stopped && this.#next < this.#pieces.length && this.#running < AT_ONCE) {
+      const piece = this.#pieces[this.#next];
       this.#next += 1;
       const job = this.#sender.takeJob();
-      job.op = write.data === null ? OP.ZEROES : OP.WRITE;
-      job.offset = write.offset;
-      job.length = write.length;
-      job.data = write.data;
-      job.punch = write.punch;
+      job.op = piece.data === null ? OP.ZEROES : OP.WRITE;
+      job.offset = piece.offset;
+      job.length = piece.length;
+      job.data = piece.data;
+      job.punch = piece.punch;
       job.lane = 0;
       job.replay = true;
       job.settled = this.#settled;
-      this.#running.add(job);
+      this.#running += 1;
       this.#sender.transmit(job);
     }
-    if (!this.#stopped && this.#running.size === 0 && this.#next === this.#end) {
+    if (!this.#stopped && this.#running === 0 && this.#next === this.#pieces.length) {
       this.#stopped = true;
       this.#done(this.#errno);
     }
@@ -59,9 +61,24 @@ export class Replay {
     this.#stopped = true;
   }
 
-  readonly #settled = (errno: number, job: Job): void => {
-    this.#running.delete(job);
+  readonly #settled = (errno: number): void => {
+    this.#running -= 1;
     if (errno !== 0 && this.#errno === 0) this.#errno = errno;
     if (!this.#stopped) this.run();
   };
+}
+
+/** From the newest write to the oldest, what of it no newer one covers. */
+function newestPieces(unflushed: Unflushed, newer: Iterable<{ offset: number; length: number }>): UnflushedWrite[] {
+  const covered = new IntervalSet();
+  for (const { offset, length } of newer) covered.add(offset, offset + length);
+  const pieces: UnflushedWrite[] = [];
+  for (let sequence = unflushed.next - 1; sequence >= unflushed.first; sequence -= 1) {
+    const write = unflushed.get(sequence);
+    for (const [from, to] of covered.add(write.offset, write.offset + write.length)) {
+      const data = write.data === null ? null : write.data.subarray(from - write.offset, to - write.offset);
+      pieces.push({ offset: from, length: to - from, data, punch: write.punch });
+    }
+  }
+  return pieces;
 }

@@ -196,10 +196,11 @@ export class Upstream implements Device {
    * Answers what has waited longer than `ageMs` with EIO (rule 12: the deadline of the policy). What was sent and is not
    * answered keeps its range in doubt: it is not sent again, and should it land late, newer writes are put back over it.
    */
-  expire(ageMs: number): number {
+  expire(ageMs: number, which: 'all' | 'reads' = 'all'): number {
     const beforeMs = this.#clock.nowMs() - ageMs;
     let expired = 0;
-    const old = (job: Job): boolean => job.submittedMs < beforeMs && !job.replay && job.orphan === null;
+    const old = (job: Job): boolean =>
+      job.submittedMs < beforeMs && !job.replay && job.orphan === null && (which === 'all' || job.op === OP.READ);
     for (const link of this.#links) {
       for (const job of link.unanswered()) {
         if (!old(job)) continue;
@@ -620,6 +621,8 @@ export class Upstream implements Device {
   /** To be sent again once a connection stands, unless it was part of something that starts over. */
   #putBack(job: Job): void {
     if (job.replay) return;
+    // Nothing is fast any more: refusing now could leave older bytes than the host may have seen.
+    job.fast = false;
     if (job.settled === this.#flushPartSettled) this.#finish(job, LOST);
     else this.#resend.push(job);
   }
@@ -668,7 +671,12 @@ export class Upstream implements Device {
     this.#incarnation += 1;
     this.#attempts = 0;
     this.#enter('replaying', 'the node is back and gets what it may have forgotten');
-    const replay = new Replay(this.#unflushed, this, (errno) => this.#replayed(errno));
+    const replay = new Replay(
+      this.#unflushed,
+      this.#resend.filter((job) => job.writes),
+      this,
+      (errno) => this.#replayed(errno),
+    );
     this.#replay = replay;
     // What is sent again is guarded durably before it can be acknowledged.
     this.#whenSaved(() => {
