@@ -4,12 +4,14 @@
 // released before the commit's outcome is known.
 import assert from 'node:assert';
 import type { Mirror } from '../../replication/mirror.js';
-import { type Clock, type Log, sleep } from '../../replication/world.js';
+import { type Clock, type Log, sleep, within } from '../../replication/world.js';
 import { type FlipCertificate, type Outcome, refuse } from '../control.js';
 import { type Copy, describeTarget } from './copy.js';
 import type { IoPath } from './io-path.js';
 
 const PREFLUSHES_MAX = 5;
+/** A mirror that does not flush in this time is not flipped to. */
+const PREFLUSH_MS = 15_000;
 const COMMIT_RETRY_MS = 100;
 const USABLE_POLL_MS = 20;
 
@@ -19,11 +21,16 @@ export interface FlipGround {
   readonly log: Log;
   readonly path: IoPath;
   active(): Copy;
-  /** One transaction: active target, epoch + 1, what becomes of the old target. Rejects when the outcome is unknown. */
+  /**
+   * One transaction: active target, epoch + 1, what becomes of the old target; once it is durable, and before anything
+   * else is stored, roles change in memory and requests go to the new target. Rejects when the outcome is unknown.
+   */
   commit(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void>;
-  /** Takes up what was committed: roles change, requests go to the new target from now on. */
-  swap(to: Copy, certificate: FlipCertificate): void;
   certify(to: Copy, why: FlipCause, held: { startedMs: number; inFlight: number; queueBytes: number }): FlipCertificate;
+  /** Gives the active target up: what it did not answer goes back to the path. */
+  abandonActive(): { doubtful: { offset: number; length: number }[] };
+  /** Called when the active target refuses a request while a flip still waits for it; null: not any more. */
+  onRefusal(refused: ((reason: string) => void) | null): void;
 }
 
 export interface FlipCause {
@@ -32,35 +39,57 @@ export interface FlipCause {
   verdict: string | null;
 }
 
-export async function flip(ground: FlipGround, to: Copy, why: FlipCause, deadlineMs: number): Promise<Outcome<FlipCertificate>> {
-  const { clock, path } = ground;
+/** Before a flip, while hosts go on: a slow flush belongs before the hold, not into it. */
+export async function preflush(ground: FlipGround, to: Copy, deadlineMs: number): Promise<Outcome<null>> {
+  const { clock } = ground;
   const mirror = to.mirror!;
-  // A slow flush belongs before the hold, not into it.
-  for (let round = 0; round < PREFLUSHES_MAX; round += 1) {
+  const untilMs = clock.nowMs() + PREFLUSH_MS;
+  for (let round = 0; round < PREFLUSHES_MAX && clock.nowMs() < untilMs; round += 1) {
     const startedMs = clock.nowMs();
-    const errno = await mirror.flush();
+    const errno = await within(clock, untilMs - startedMs, mirror.flush());
+    if (errno === undefined)
+      return refuse('mirror-flush-late', `the mirror on ${describeTarget(to.target)} did not answer a flush within ${PREFLUSH_MS} ms`);
     if (errno !== 0) return refuse('mirror-flush-failed', `the mirror on ${describeTarget(to.target)} refused a flush with error ${errno}`);
     if (clock.nowMs() - startedMs <= deadlineMs / 4) break;
   }
-  if (to.mirror !== mirror || !mirror.usable) return notReady(to);
+  return to.mirror === mirror && mirror.usable ? { ok: true, value: null } : notReady(to);
+}
 
+/** After `preflush`. `failoverMs`: what the mirror gets should the active target refuse a request meanwhile. */
+export async function flip(
+  ground: FlipGround,
+  to: Copy,
+  why: FlipCause,
+  deadlineMs: number,
+  failoverMs: number,
+): Promise<Outcome<FlipCertificate>> {
+  const { clock, path } = ground;
+  const mirror = to.mirror!;
   const held = { startedMs: clock.nowMs(), inFlight: path.inFlight, queueBytes: mirror.queue.hostBytes };
   path.hold();
-  let expired = false;
+  let over: string | null = null;
+  let end = (): void => {};
+  const ended = new Promise<void>((resolve) => {
+    end = resolve;
+  });
+  ground.onRefusal((reason) => {
+    over ??= reason;
+    path.suspend();
+    end();
+  });
   const timer = clock.after(deadlineMs, () => {
-    expired = true;
-    giveUp();
+    over ??= 'deadline';
+    end();
   });
-  let giveUp = (): void => {};
-  const deadline = new Promise<void>((resolve) => {
-    giveUp = resolve;
-  });
-  await Promise.race([deadline, drain(path, to)]);
+  await Promise.race([ended, drain(path, to, () => over === null)]);
   timer.cancel();
+  ground.onRefusal(null);
+  // It refused what was in flight: the mirror, which has the rest, answers that.
+  if (path.isSuspended) return failOver(ground, to, { ...why, kind: 'failover', reason: `${why.reason}; ${over}` }, failoverMs);
   const drained = path.inFlight === 0 && mirror.queue.empty;
-  if (expired || !drained || to.mirror !== mirror || !mirror.usable) {
+  if (over !== null || !drained || to.mirror !== mirror || !mirror.usable) {
     path.release();
-    if (!expired) return notReady(to);
+    if (over === null) return notReady(to);
     return refuse(
       'flip-deadline',
       `the flip to ${describeTarget(to.target)} was not ready for its commit within ${deadlineMs} ms; hosts went on as before`,
@@ -72,7 +101,6 @@ export async function flip(ground: FlipGround, to: Copy, why: FlipCause, deadlin
   const certificate = ground.certify(to, why, held);
   // The point of no return.
   await commitForCertain(ground, certificate, to, []);
-  ground.swap(to, certificate);
   certificate.pauseMs = clock.nowMs() - held.startedMs;
   certificate.held = path.heldRequests;
   path.release();
@@ -81,58 +109,55 @@ export async function flip(ground: FlipGround, to: Copy, why: FlipCause, deadlin
 
 /**
  * The active target does not answer. What it did not answer stays with it until the mirror has everything that was
- * acknowledged; should the mirror fail meanwhile, all goes on as it was.
+ * acknowledged; should the mirror fail meanwhile, or take longer than `limitMs`, all goes on as it was.
  */
-export async function failOver(
-  ground: FlipGround,
-  to: Copy,
-  why: FlipCause,
-  abandonActive: () => { doubtful: { offset: number; length: number }[] },
-): Promise<Outcome<FlipCertificate>> {
+export async function failOver(ground: FlipGround, to: Copy, why: FlipCause, limitMs: number): Promise<Outcome<FlipCertificate>> {
   const { clock, path } = ground;
-  const mirror = to.mirror!;
-  const held = { startedMs: clock.nowMs(), inFlight: path.inFlight, queueBytes: mirror.queue.hostBytes };
+  const mirror = to.mirror;
+  const held = { startedMs: clock.nowMs(), inFlight: path.inFlight, queueBytes: mirror?.queue.hostBytes ?? 0 };
   path.hold();
   path.suspend();
+  const untilMs = clock.nowMs() + limitMs;
   for (;;) {
-    await whileUsable(ground, mirror, mirror.queue.drained());
-    const errno = await whileUsable(ground, mirror, mirror.flush());
-    if (errno !== 0 || to.mirror !== mirror || !mirror.usable) {
+    if (mirror !== null) await whileUsable(ground, mirror, untilMs, mirror.queue.drained());
+    const errno = mirror === null ? undefined : await whileUsable(ground, mirror, untilMs, mirror.flush());
+    if (errno !== 0 || to.mirror !== mirror || !mirror?.usable) {
       path.release();
       return notReady(to);
     }
     // The old target may have answered something meanwhile, which is in the queue then.
     if (mirror.queue.empty) break;
   }
-  const { doubtful } = abandonActive();
+  const { doubtful } = ground.abandonActive();
   const certificate = ground.certify(to, why, held);
   await commitForCertain(ground, certificate, to, doubtful);
-  ground.swap(to, certificate);
   certificate.pauseMs = clock.nowMs() - held.startedMs;
   certificate.held = path.heldRequests;
   path.release();
   return { ok: true, value: certificate };
 }
 
-/** What `work` gives; undefined when the mirror fails before: waiting for a dead mirror would hold the hosts for ever. */
-async function whileUsable<T>(ground: FlipGround, mirror: Mirror, work: Promise<T>): Promise<T | undefined> {
+/** What `work` gives; undefined when the mirror fails or the time is over before: waiting longer would hold the hosts for ever. */
+async function whileUsable<T>(ground: FlipGround, mirror: Mirror, untilMs: number, work: Promise<T>): Promise<T | undefined> {
   let settled = false;
   const done = work.then((value) => {
     settled = true;
     return value;
   });
   while (!settled) {
-    if (!mirror.usable) return undefined;
-    await Promise.race([done, sleep(ground.clock, USABLE_POLL_MS)]);
+    if (!mirror.usable || ground.clock.nowMs() >= untilMs) return undefined;
+    await within(ground.clock, USABLE_POLL_MS, done);
   }
   return done;
 }
 
-async function drain(path: IoPath, to: Copy): Promise<void> {
+async function drain(path: IoPath, to: Copy, wanted: () => boolean): Promise<void> {
   await path.drained();
+  if (!wanted()) return;
   await to.mirror?.queue.drained();
+  if (!wanted()) return;
   const errno = (await to.mirror?.flush()) ?? -1;
-  if (errno !== 0) to.mirror?.fail(`it refused the flush of a flip with error ${errno}`);
+  if (errno !== 0 && wanted()) to.mirror?.fail(`it refused the flush of a flip with error ${errno}`);
 }
 
 /** The same transaction again and again until it is known to be durable: it says the same each time. */

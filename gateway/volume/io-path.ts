@@ -294,7 +294,7 @@ export class IoPath implements Device {
       this.#suspendedOps.push(op);
       return;
     }
-    this.#failed(op, errno);
+    this.#failed(op, op.fallback ? op.pendingErrno : errno);
   }
 
   #failed(op: VolumeOp, errno: number): void {

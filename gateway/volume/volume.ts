@@ -4,7 +4,7 @@
 import assert from 'node:assert';
 import { DirtyRecord } from '../../replication/dirty-record.js';
 import type { DeviceRequest } from '../../replication/device.js';
-import { type Device, OP, PromisedRequest, perform } from '../../replication/device.js';
+import { type Device, ERRNO, OP, PromisedRequest, perform } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
 import { LatencyGuard } from '../../replication/latency-guard.js';
@@ -12,7 +12,7 @@ import { Mirror, type MirrorCondition } from '../../replication/mirror.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import { type Mismatch, Scrub } from '../../replication/scrub.js';
 import { Throttle } from '../../replication/throttle.js';
-import { type Change, type Clock, type Log, type Records, sleep, type Timer } from '../../replication/world.js';
+import { type Change, type Clock, type Log, type Records, sleep, type Timer, within } from '../../replication/world.js';
 import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { DoubtRecords } from '../upstream/doubt-records.js';
@@ -20,7 +20,7 @@ import type { Requirements } from '../upstream/features.js';
 import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
 import { proveBlank } from './blank-proof.js';
 import { type Copy, describeTarget, sameTarget } from './copy.js';
-import { type FlipCause, type FlipGround, failOver, flip } from './flip.js';
+import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
 import { IoPath } from './io-path.js';
 import { MarkSweeper } from './mark-sweeper.js';
 import { type MirrorRecord, oursKey, putVolume, type VolumeRecord } from './volume-record.js';
@@ -35,6 +35,9 @@ const LOST_GRACE_MS = 250;
 const START_GRACE_MS = 3000;
 const STALL_MS = 2000;
 const REMOVE_DRAIN_MS = 5000;
+
+/** Refuses everything. */
+const NOWHERE: Device = { sizeBytes: 0, submit: (request) => request.complete(ERRNO.ESHUTDOWN) };
 
 /** What the policy says, as the volume needs it; may change while it runs. */
 export interface VolumeSettings {
@@ -85,8 +88,16 @@ export class Volume implements VolumeControl, Device {
   /** A flip or a failover is under way: nothing may cross it. */
   #flipping = false;
   #flippingTo: TargetRef | null = null;
-  /** What the old target may lack after the failover that is being committed. */
-  #doubtful: { offset: number; length: number }[] = [];
+  /** The last failover did not succeed: its mirror failed or took too long. */
+  #failoverFailed = false;
+  /** A flip still waits for the active target: told when that refuses a request. */
+  #refused: ((reason: string) => void) | null = null;
+  /** Number of the next mirror's id, given out once whatever becomes of it. */
+  #nextMirror: number;
+  /** The id that the old target gets with the flip that is being committed. */
+  #reverseId: string | null = null;
+  /** Mirrors that are being removed: no record names them any more. */
+  readonly #leaving = new WeakSet<Copy>();
   /** The guards of a target that is being given up: its ranges are dirty instead. */
   #staleDoubts: Change[] = [];
   /** Changes of the record, one after the other. */
@@ -160,9 +171,13 @@ export class Volume implements VolumeControl, Device {
       path: this.path,
       active: () => this.#active,
       commit: (certificate, to, doubtful) => this.#commitFlip(certificate, to, doubtful),
-      swap: (to, certificate) => this.#swap(to, certificate),
       certify: (to, why, held) => this.#certify(to, why, held),
+      abandonActive: () => this.#abandon(this.#active),
+      onRefusal: (refused) => {
+        this.#refused = refused;
+      },
     };
+    this.#nextMirror = options.record.nextMirror;
   }
 
   get name(): string {
@@ -326,19 +341,23 @@ export class Volume implements VolumeControl, Device {
     }
     const busy = this.#begin(`a flip to ${describeTarget(to)}`);
     if (busy !== null) return busy;
-    if (this.#flipping) {
-      this.#changing = null;
-      return refuse('busy', `${this.name} is being failed over: try again when that is over`);
-    }
-    this.#flipping = true;
-    this.#flippingTo = to;
     try {
-      const outcome = await flip(this.#ground, copy, cause, this.#settings.flipDeadlineMs);
-      if (outcome.ok) void this.#rememberState();
-      return outcome;
+      const { flipDeadlineMs, giveUpAfterMs } = this.#settings;
+      // Nothing is held yet: should the active target fail now, that is a failover as always.
+      const flushed = await preflush(this.#ground, copy, flipDeadlineMs);
+      if (!flushed.ok) return flushed;
+      if (this.#flipping || this.#closed) return refuse('busy', `${this.name} is being failed over: try again when that is over`);
+      this.#flipping = true;
+      this.#flippingTo = to;
+      try {
+        const outcome = await flip(this.#ground, copy, cause, flipDeadlineMs, giveUpAfterMs);
+        if (outcome.ok) void this.#rememberState();
+        return outcome;
+      } finally {
+        this.#flipping = false;
+        this.#flippingTo = null;
+      }
     } finally {
-      this.#flipping = false;
-      this.#flippingTo = null;
       this.#changing = null;
     }
   }
@@ -383,6 +402,8 @@ export class Volume implements VolumeControl, Device {
     report.finishedAt = new Date(this.#clock.wallMs()).toISOString();
     this.#scrub = null;
     this.#lastScrub = report;
+    // What was damaged and is found equal on every copy now was written since.
+    for (const offset of this.#damaged.keys()) if (this.#sums.verified.has(offset / this.#sums.regionBytes)) this.#damaged.delete(offset);
     this.#options.fact({ type: 'scrub-finished', report });
     return { ok: true, value: report };
   }
@@ -403,6 +424,7 @@ export class Volume implements VolumeControl, Device {
 
   #begin(what: string): Outcome<never> | null {
     if (this.#closed) return refuse('closing', `${this.name} is shutting down`);
+    if (this.#flipping && this.#changing === null) return refuse('busy', `${this.name} is being failed over: try again when that is over`);
     if (this.#changing !== null) return refuse('busy', `${this.name} is busy with ${this.#changing}: try again when that is over`);
     this.#changing = what;
     return null;
@@ -459,11 +481,16 @@ export class Volume implements VolumeControl, Device {
       hasher: this.#options.hasher,
       throttle: this.#copyThrottle,
       clock: this.#clock,
-      source: () => this.#active.upstream,
+      source: () => this.#source(),
       changed: (from, to, reason) => this.#mirrorChanged(copy, mirror, from, to, reason),
       room: () => this.path.roomCame(),
     });
     return mirror;
+  }
+
+  /** What is read to copy. While the active target is being given up it is nobody's: its node may come back without what it forgot. */
+  #source(): Device {
+    return this.path.isSuspended ? NOWHERE : this.#active.upstream;
   }
 
   /** Dirty after a restart: what its durable record says, and every extent that is marked. */
@@ -493,12 +520,11 @@ export class Volume implements VolumeControl, Device {
   }
 
   async #addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
-    const id = `m${this.#record.nextMirror}`;
     let settle: (reason: string | null) => void = () => {};
     const connected = new Promise<string | null>((resolve) => {
       settle = resolve;
     });
-    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id, dirtyRecord: null, cause };
+    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id: null, dirtyRecord: null, cause };
     let joined = false;
     const doubts = new DoubtRecords(this.#options.records, this.name, target);
     const stale = doubts.removeAll();
@@ -538,7 +564,8 @@ export class Volume implements VolumeControl, Device {
       );
     }
     // Durably named before the first byte is written there.
-    copy.dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
+    copy.id = this.#newId();
+    copy.dirtyRecord = new DirtyRecord(this.#options.records, this.name, copy.id, this.#intents.extents);
     copy.mirror = this.#makeMirror(copy, { reverse: false, blank: blank.value });
     copy.mirror.markDirty(0, this.sizeBytes);
     joined = true;
@@ -546,7 +573,7 @@ export class Volume implements VolumeControl, Device {
     this.#setMirrors();
     try {
       const changes = [{ put: oursKey(target), value: { volume: this.name } }, ...copy.dirtyRecord.addAll()];
-      await this.#commit(changes, { nextMirror: this.#record.nextMirror + 1 });
+      await this.#commit(changes);
     } catch (error) {
       this.#detach(copy);
       copy.upstream.close();
@@ -562,7 +589,7 @@ export class Volume implements VolumeControl, Device {
     let errno: number;
     do {
       if (this.#closed || !this.#copies.includes(copy)) return;
-      errno = await perform(this.#active.upstream, new PromisedRequest(OP.FLUSH, 0, 0));
+      errno = await perform(this.#source(), new PromisedRequest(OP.FLUSH, 0, 0));
       if (errno !== 0) await sleep(this.#clock, TICK_MS);
     } while (errno !== 0);
     this.#copying.add(copy);
@@ -579,31 +606,28 @@ export class Volume implements VolumeControl, Device {
     const mirror = copy.mirror!;
     mirror.retire(`it is being removed: ${cause}`);
     const last = this.#mirrorCopies().length === 1;
-    const left = this.#copies.filter((each) => each !== copy);
+    this.#leaving.add(copy);
     // While it is still among the mirrors, writes mark; only when the checksums are durably gone may they stop to (rule 16).
     try {
-      await this.#commit([...copy.dirtyRecord!.drop(), ...copy.upstream.forgetDoubts(), ...(last ? this.#sums.dropAll() : [])], {
-        mirrors: this.#mirrorRecords(left),
-      });
+      await this.#commit([...copy.dirtyRecord!.drop(), ...copy.upstream.forgetDoubts(), ...(last ? this.#sums.dropAll() : [])]);
     } catch (error) {
+      this.#leaving.delete(copy);
       return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
     }
     this.#detach(copy);
     this.#damaged.clear();
-    const drained = mirror.queue.drained();
-    let timer: Timer | null = null;
-    const late = new Promise<void>((resolve) => {
-      timer = this.#clock.after(REMOVE_DRAIN_MS, resolve);
-    });
-    await Promise.race([drained, late]);
-    timer!.cancel();
-    copy.upstream.close();
+    await within(this.#clock, REMOVE_DRAIN_MS, mirror.queue.drained());
+    if (!this.#closed) {
+      // Whoever still waits for it (a scrub, a read that the active target refused) is told.
+      for (const request of copy.upstream.abandon(() => {}).requests) request.complete(ERRNO.ESHUTDOWN);
+      copy.upstream.close();
+    }
     return { ok: true, value: copy.target };
   }
 
   #mirrorRecords(copies: readonly Copy[]): MirrorRecord[] {
     return copies
-      .filter((copy) => copy.mirror !== null)
+      .filter((copy) => copy.mirror !== null && !this.#leaving.has(copy))
       .map((copy) => ({
         id: copy.id!,
         target: copy.target,
@@ -614,12 +638,18 @@ export class Volume implements VolumeControl, Device {
   }
 
   /** Makes the volume's record durable together with `changes`; memory follows only then. */
-  #commit(changes: Change[], fields: Partial<VolumeRecord>): Promise<void> {
+  #commit(changes: Change[]): Promise<void> {
     return this.#inTurn(async () => {
-      const record: VolumeRecord = { ...this.#record, mirrors: this.#mirrorRecords(this.#copies), ...fields };
+      const record: VolumeRecord = { ...this.#record, mirrors: this.#mirrorRecords(this.#copies), nextMirror: this.#nextMirror };
       await this.#options.records.commit([putVolume(record), ...changes]);
       this.#record = record;
     });
+  }
+
+  /** Names a mirror's dirty record: never twice, whatever else is under way. */
+  #newId(): string {
+    this.#nextMirror += 1;
+    return `m${this.#nextMirror - 1}`;
   }
 
   #inTurn(work: () => Promise<void>): Promise<void> {
@@ -660,7 +690,8 @@ export class Volume implements VolumeControl, Device {
 
   async #putFlip(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void> {
     const from = this.#active;
-    const id = `m${this.#record.nextMirror}`;
+    this.#reverseId ??= this.#newId();
+    const id = this.#reverseId;
     const dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
     const extents = new Set<number>();
     for (const range of doubtful) {
@@ -680,7 +711,7 @@ export class Volume implements VolumeControl, Device {
       epoch: certificate.epoch,
       active: to.target,
       mirrors: [...this.#mirrorRecords(others), reverse],
-      nextMirror: this.#record.nextMirror + 1,
+      nextMirror: this.#nextMirror,
       lastFlip: certificate,
     };
     await this.#options.records.commit([
@@ -695,11 +726,13 @@ export class Volume implements VolumeControl, Device {
     from.id = id;
     from.dirtyRecord = dirtyRecord;
     from.cause = reverse.cause;
-    this.#doubtful = doubtful;
+    this.#reverseId = null;
+    // At once: the next change of the record must find the copies in their new roles.
+    this.#swap(to, certificate, doubtful);
   }
 
   /** The commit is durable: roles change. */
-  #swap(to: Copy, certificate: FlipCertificate): void {
+  #swap(to: Copy, certificate: FlipCertificate, doubtful: { offset: number; length: number }[]): void {
     const from = this.#active;
     to.mirror!.stop();
     to.mirror = null;
@@ -711,8 +744,7 @@ export class Volume implements VolumeControl, Device {
     from.mirror = this.#makeMirror(from, { reverse: true, blank: false });
     from.mirror.adopt();
     this.#copying.add(from);
-    for (const range of this.#doubtful) from.mirror.markDirty(range.offset, range.length);
-    this.#doubtful = [];
+    for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);
     this.path.swap(to.upstream);
     this.#setMirrors();
     if (wasReady) from.mirror.connected();
@@ -722,6 +754,10 @@ export class Volume implements VolumeControl, Device {
   }
 
   #activeFailed(errno: number): boolean {
+    if (this.#refused !== null) {
+      this.#refused(`${describeTarget(this.#active.target)} answered a request with error ${errno}`);
+      return true;
+    }
     if (!this.#mayFailOver()) return this.#flipping && this.path.isSuspended;
     void this.#failOver(`it answered a request with error ${errno}`);
     return true;
@@ -744,8 +780,9 @@ export class Volume implements VolumeControl, Device {
         this.#ground,
         to,
         { kind: 'failover', reason: `${describeTarget(from.target)}: ${reason}`, verdict: null },
-        () => this.#abandon(from),
+        this.#settings.giveUpAfterMs,
       );
+      this.#failoverFailed = !outcome.ok;
       if (!outcome.ok)
         this.#options.log.error(
           { volume: this.name, reason: outcome.message },
@@ -811,7 +848,7 @@ export class Volume implements VolumeControl, Device {
   /** Stores what a restart should know but can do without: that a mirror was in step, how long a flip took. */
   async #rememberState(): Promise<void> {
     try {
-      await this.#commit([], {});
+      await this.#commit([]);
     } catch (error) {
       this.#options.log.warn({ error, volume: this.name }, 'the state of the mirrors could not be stored; a restart will look again');
     }
@@ -842,21 +879,28 @@ export class Volume implements VolumeControl, Device {
     for (const copy of this.#mirrorCopies()) copy.mirror.tick();
     this.#measureScrub();
     const { upstream } = this.#active;
-    const { hangAfterMs, giveUpAfterMs } = this.#settings;
     const ageMs = upstream.oldestMs();
-    if (upstream.ready && ageMs > hangAfterMs) void this.#failOver(`it has not answered for ${Math.round(ageMs)} ms`);
+    // Another try would keep them from their deadline once more.
+    if (this.#failoverFailed) this.#expire();
+    if (upstream.ready && ageMs > this.#settings.hangAfterMs) void this.#failOver(`it has not answered for ${Math.round(ageMs)} ms`);
     else if (!upstream.ready && this.#graceTimer === null) void this.#failOver(upstream.reason ?? 'it is not connected');
-    if (ageMs > giveUpAfterMs && !this.#flipping) {
-      const expired = upstream.expire(giveUpAfterMs);
-      if (expired > 0)
-        this.#options.log.error(
-          { volume: this.name, expired, giveUpAfterMs },
-          'requests waited too long for the target and were answered with EIO',
-        );
-    }
+    this.#expire();
     this.#guard();
     this.#sweeper.tick();
     this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
+  }
+
+  /** The deadline of the policy (rule 12): hosts' requests on the active target, and reads that a mirror was to answer instead. */
+  #expire(): void {
+    const { giveUpAfterMs } = this.#settings;
+    if (this.#flipping) return;
+    const expired = this.#active.upstream.expire(giveUpAfterMs);
+    for (const copy of this.#mirrorCopies()) copy.upstream.expire(giveUpAfterMs, 'reads');
+    if (expired > 0)
+      this.#options.log.error(
+        { volume: this.name, expired, giveUpAfterMs },
+        'requests waited too long for the target and were answered with EIO',
+      );
   }
 
   /** About once a second: background work gives way when hosts suffer from it. */
