@@ -169,6 +169,7 @@ export class HostSession {
     const request = new HostRequest(operation, this.number, (answered, errno) => {
       if (life !== this.#life) return;
       this.#outstanding.delete(operation);
+      world.trace(() => `session ${this.number} is told: ${kind} #${operation.id} ${errno === 0 ? 'done' : `error ${errno}`}`);
       world.history.complete(operation, errno, errno === 0 ? this.#seen(answered) : null, world.scheduler.nowMs);
       done(operation, answered);
     });
@@ -179,6 +180,7 @@ export class HostSession {
     }
     if (kind === 'status') request.one = this.#random.chance(0.2);
     this.#outstanding.add(operation);
+    world.trace(() => `session ${this.number} asks: ${kind} #${operation.id} ${block}+${count}${fua ? ' FUA' : ''}`);
     world.moment(`host-${kind}`);
     this.#device!.submit(request);
   }

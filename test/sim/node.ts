@@ -26,6 +26,7 @@ export interface NodeOptions {
   random: Random;
   /** Told of what happens here, by name, for coverage and for faults that wait for a moment. */
   moment(name: string): void;
+  trace(line: () => string): void;
 }
 
 interface Newcomer {
@@ -149,6 +150,7 @@ export class SimNode implements Listening {
 
   take(request: NodeRequest, connection: NodeConnection): void {
     this.#requests.set(request, { connection, event: null });
+    this.#tell(request, 'takes');
     if (this.#leaving) request.errno = NBD_ERROR.SHUTDOWN;
     else if (request.writes && this.#traps > 0) {
       this.#traps -= 1;
@@ -216,6 +218,7 @@ export class SimNode implements Listening {
     const closedMs = connection.line.gatewayClosedMs;
     if (closedMs !== null) {
       if (this.#scheduler.nowMs > closedMs + this.#options.zombieMs) {
+        this.#tell(request, 'drops');
         this.#ended(request);
         connection.drop();
         return;
@@ -240,7 +243,20 @@ export class SimNode implements Listening {
   #carryOut(request: NodeRequest): boolean {
     if (request.errno !== 0 || this.#refuses(request)) return true;
     if (request.command === CMD.FLUSH) this.#options.moment('flush-executed');
-    return request.step(this.random, this.#mustCover(request));
+    const over = request.step(this.random, this.#mustCover(request));
+    this.#tell(request, over ? 'does' : 'does part of');
+    return over;
+  }
+
+  #tell(request: NodeRequest, what: string): void {
+    this.#options.trace(() => {
+      const { connection, block, count, errno, flags } = request;
+      const name = Object.keys(CMD).find((each) => CMD[each as keyof typeof CMD] === request.command);
+      const fua = (flags & CMD_FLAG.FUA) !== 0 ? ' FUA' : '';
+      const writer = request.data === null ? '' : ` of write #${request.data.readUInt32LE(0)}`;
+      const state = `${request.trapped ? ' (held up)' : ''}${errno === 0 ? '' : ` error ${errno}`}`;
+      return `${this.name}/${connection} ${what} ${name} ${block}+${count}${fua}${writer}${state}`;
+    });
   }
 
   /** A fast zero that would be slow. */

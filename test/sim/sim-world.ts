@@ -57,6 +57,7 @@ export class SimWorld {
       scheduler: this.scheduler,
       random: this.random.fork(name),
       moment: (what) => this.moment(what),
+      trace: (line) => this.trace(line),
     });
     this.nodes.push(node);
     this.network.listen(address, node);
