@@ -49,6 +49,8 @@ export class Mirror {
   #condition: MirrorCondition = 'copying';
   #reason: string | null = null;
   #everSynced = false;
+  /** Not null: what is on the mirror may be overwritten by requests nobody can stop; it must not be relied on. */
+  #distrust: string | null = null;
   #up = false;
   #refusals = 0;
   #rateFromMs: number;
@@ -101,7 +103,7 @@ export class Mirror {
 
   /** Everything the volume has is on the mirror or in its queue. */
   get complete(): boolean {
-    return this.dirty.count === 0 && !this.#copier.busy && this.#condition !== 'failed' && this.#everSynced;
+    return this.dirty.count === 0 && !this.#copier.busy && this.#condition !== 'failed' && this.#everSynced && this.#distrust === null;
   }
 
   /** Complete, and its node answers. */
@@ -127,6 +129,17 @@ export class Mirror {
   adopt(): void {
     this.#everSynced = true;
     this.#condition = 'catching-up';
+  }
+
+  /** Requests of an earlier gateway may still land there: it is kept up to date, but cannot take over or answer reads. */
+  distrust(reason: string): void {
+    this.#distrust = reason;
+  }
+
+  /** That is over; what may have been hit was given to `copyAgain` before. */
+  trust(): void {
+    this.#distrust = null;
+    this.#look();
   }
 
   /** The target answers. */
@@ -201,6 +214,7 @@ export class Mirror {
     return (
       this.#up &&
       this.#everSynced &&
+      this.#distrust === null &&
       this.#condition !== 'failed' &&
       !this.dirty.anyIn(offset, length) &&
       !this.queue.overlaps(offset, length)
@@ -297,6 +311,10 @@ export class Mirror {
       return;
     }
     if (this.#condition === 'synced') return;
+    if (this.#distrust !== null) {
+      this.#reason = this.#distrust;
+      return;
+    }
     this.#everSynced = true;
     this.#refusals = 0;
     this.#enter('synced', null);

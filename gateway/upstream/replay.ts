@@ -34,6 +34,11 @@ export class Replay {
     this.#pieces = newestPieces(unflushed, newer);
   }
 
+  /** What will be written, as [from, to) pairs. */
+  ranges(): [number, number][] {
+    return this.#pieces.map(({ offset, length }) => [offset, offset + length]);
+  }
+
   run(): void {
     while (!this.#stopped && this.#next < this.#pieces.length && this.#running < AT_ONCE) {
       const piece = this.#pieces[this.#next];

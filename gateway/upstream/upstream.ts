@@ -6,7 +6,7 @@
 // Overlapping writes must not be given to it at once: its user serialises them (rule 4).
 import assert from 'node:assert';
 import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
-import type { Change, Clock, Log, Timer } from '../../replication/world.js';
+import { type Change, type Clock, type Log, sleep, type Timer } from '../../replication/world.js';
 import type { TargetRef } from '../control.js';
 import type { Negotiated } from '../nbd/client-handshake.js';
 import type { Dialer, WireAddress } from '../wire.js';
@@ -168,7 +168,13 @@ export class Upstream implements Device {
   start(): void {
     assert(this.#links.length === 0 && this.#others.size === 0);
     for (const doubt of this.#options.doubts?.load() ?? []) {
-      this.#guards.protect(doubt.offset, doubt.end - doubt.offset, this.#clock.nowMs() + this.#options.zombieMs, doubt.number);
+      const range = this.#guards.protect(
+        doubt.offset,
+        doubt.end - doubt.offset,
+        this.#clock.nowMs() + this.#options.zombieMs,
+        doubt.number,
+      );
+      this.#unsaved.add(range);
       for (const { offset, end, data } of doubt.segments) this.#guards.wrote(offset, end - offset, data);
     }
     this.#dial();
@@ -679,14 +685,33 @@ export class Upstream implements Device {
     );
     this.#replay = replay;
     // What is sent again is guarded durably before it can be acknowledged.
-    this.#whenSaved(() => {
-      if (this.#replay === replay) replay.run();
-    });
+    this.#whenSaved(() => void this.#runReplay(replay));
     if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.#dial();
+  }
+
+  /** Requests of a replay, too, may land late if the gateway is killed: a restart must know of them (rule 13). */
+  async #runReplay(replay: Replay): Promise<void> {
+    const { doubts, zombieMs } = this.#options;
+    while (doubts !== null && zombieMs > 0 && this.#replay === replay) {
+      try {
+        await doubts.saveReplay(replay.ranges());
+        break;
+      } catch (error) {
+        this.#options.log.error({ target: this.target, reason: (error as Error).message }, 'a replay cannot be written down and waits');
+        await sleep(this.#clock, FLUSH_RETRY_MS);
+      }
+    }
+    if (this.#replay === replay) replay.run();
   }
 
   #replayed(errno: number): void {
     this.#replay = null;
+    this.#options.doubts?.saveReplay([]).catch((error: Error) => {
+      this.#options.log.warn(
+        { target: this.target, reason: error.message },
+        'the end of a replay could not be written down; a restart guards its ranges',
+      );
+    });
     this.#replayErrno = errno;
     if (errno !== 0)
       this.#options.log.error(

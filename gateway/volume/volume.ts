@@ -511,10 +511,13 @@ export class Volume implements VolumeControl, Device {
     const marked: number[] = [];
     for (let extent = 0; extent < extents; extent += 1) if (this.#intents.isMarked(extent)) marked.push(extent);
     if (zombieMs === 0 || marked.length === 0) return;
+    const reason = `requests of the gateway before this one may still land for ${Math.ceil(zombieMs / 1000)} s`;
+    for (const { mirror } of this.#mirrorCopies()) mirror.distrust(reason);
     this.#zombieTimer = this.#clock.after(zombieMs, () => {
       this.#zombieTimer = null;
       for (const { mirror } of this.#mirrorCopies()) {
         for (const extent of marked) mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, this.sizeBytes - extent * extentBytes));
+        mirror.trust();
       }
     });
   }
