@@ -101,6 +101,8 @@ export class Upstream implements Device {
   #replay: Replay | null = null;
   /** Writes sent again that must be answered before anything else is sent. */
   readonly #firstWrites = new Set<Job>();
+  /** A write that a replay left out for being sent again was not carried out: what it was to overwrite is missing. */
+  #replayAgain = false;
   /** A replay failed: a flush must not promise what may be lost. */
   #replayErrno = 0;
   /** Writes that wait for memory: the unflushed list is full. */
@@ -222,6 +224,7 @@ export class Upstream implements Device {
         name,
         jobs.filter((job) => !old(job)),
       );
+      if (this.#state === 'replaying' && late.some((job) => job.writes)) this.#replayAgain = true;
       for (const job of late) this.#finish(job, ERRNO.EIO);
       expired += late.length;
     }
@@ -512,9 +515,11 @@ export class Upstream implements Device {
     if (job.orphan !== null) {
       // Too late for anyone; it cannot land any more from now on.
       job.orphan.expiresMs = this.#clock.nowMs();
-      const last = this.#firstWrites.delete(job) && this.#firstWrites.size === 0;
+      const first = this.#firstWrites.delete(job);
+      if (first) this.#replayAgain = true;
+      const last = first && this.#firstWrites.size === 0;
       this.#recycle(job);
-      if (last && this.#state === 'resending') this.#becomeReady();
+      if (last && this.#state === 'resending') this.#resent();
       else this.#settler.poke();
       return;
     }
@@ -603,7 +608,9 @@ export class Upstream implements Device {
 
   #finish(job: Job, errno: number): void {
     const { request, settled } = job;
-    const last = this.#firstWrites.delete(job) && this.#firstWrites.size === 0;
+    const first = this.#firstWrites.delete(job);
+    if (first && errno !== 0) this.#replayAgain = true;
+    const last = first && this.#firstWrites.size === 0;
     if (settled !== null) {
       settled(errno, job);
       this.#recycle(job);
@@ -616,7 +623,7 @@ export class Upstream implements Device {
       this.#recycle(job);
       request.complete(errno);
     }
-    if (last && this.#state === 'resending') this.#becomeReady();
+    if (last && this.#state === 'resending') this.#resent();
   }
 
   #recycle(job: Job): void {
@@ -676,16 +683,7 @@ export class Upstream implements Device {
     this.#features = featuresOf(negotiated);
     this.#incarnation += 1;
     this.#attempts = 0;
-    this.#enter('replaying', 'the node is back and gets what it may have forgotten');
-    const replay = new Replay(
-      this.#unflushed,
-      this.#resend.filter((job) => job.writes),
-      this,
-      (errno) => this.#replayed(errno),
-    );
-    this.#replay = replay;
-    // What is sent again is guarded durably before it can be acknowledged.
-    this.#whenSaved(() => void this.#runReplay(replay));
+    this.#startReplay();
     if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.#dial();
   }
 
@@ -702,6 +700,26 @@ export class Upstream implements Device {
       }
     }
     if (this.#replay === replay) replay.run();
+  }
+
+  #startReplay(): void {
+    this.#replayAgain = false;
+    this.#enter('replaying', 'the node is back and gets what it may have forgotten');
+    const replay = new Replay(
+      this.#unflushed,
+      this.#resend.filter((job) => job.writes),
+      this,
+      (errno) => this.#replayed(errno),
+    );
+    this.#replay = replay;
+    // What is sent again is guarded durably before it can be acknowledged.
+    this.#whenSaved(() => void this.#runReplay(replay));
+  }
+
+  /** Every write that is sent again before anything else is answered. */
+  #resent(): void {
+    if (this.#replayAgain) this.#startReplay();
+    else this.#becomeReady();
   }
 
   #replayed(errno: number): void {
@@ -721,7 +739,7 @@ export class Upstream implements Device {
     const writes = this.#resend.filter((job) => job.writes).sort((one, other) => one.sequence - other.sequence);
     this.#resend = this.#resend.filter((job) => !job.writes);
     if (writes.length === 0) {
-      this.#becomeReady();
+      this.#resent();
       return;
     }
     this.#enter('resending', 'the node is back and gets the writes it did not answer');
