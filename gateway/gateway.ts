@@ -302,7 +302,7 @@ class Gateway implements RunningGateway {
 
   #opened(served: ServedVolume): void {
     const control = served.volume!;
-    this.#epochs.claim(served.name, control.active, control.epoch);
+    this.#epochs.claim(served.name, served.targets(), control.epoch);
     this.#protection.add({
       control,
       policy: () => served.config.policy,
@@ -318,7 +318,7 @@ class Gateway implements RunningGateway {
     const served = this.#volumes.get(name);
     if (served === undefined) return;
     tellFact(this.#events, fact, { volume: name, labels: served.config.labels, clients: served.clients() });
-    if (fact.type === 'flipped') this.#epochs.claim(name, fact.certificate.to, fact.certificate.epoch);
+    if (fact.type === 'flipped') this.#epochs.claim(name, served.targets(), fact.certificate.epoch);
     this.#protection.fact(name, fact);
   }
 

@@ -60,13 +60,14 @@ async function claim(
     });
     return made.ok ? { ok: true, value: 0 } : made;
   }
-  const { epoch, volume: owner } = found.value;
+  const { epoch, volume: owner, role } = found.value;
   const foreign = (owner !== '' && owner !== volume.name) || epoch > 0;
   if (!foreign) return { ok: true, value: 0 };
   if (!adopt) {
+    const stale = role === 'mirror' ? ' as a mirror, which may lack its newest writes,' : '';
     return refuse(
       'not-ours',
-      `${describeTarget(target)} belongs to volume ${owner} at epoch ${epoch}, which this data directory knows nothing of: restore the data directory, or start with --adopt if no other gateway serves it`,
+      `${describeTarget(target)} belongs to volume ${owner}${stale} at epoch ${epoch}, which this data directory knows nothing of: restore the data directory, or start with --adopt if no other gateway serves it`,
     );
   }
   const adopted = await agent.setEpoch(target.export, { volume: volume.name, epoch: epoch + 1, role: 'active', adopt: true });
