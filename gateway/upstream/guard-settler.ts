@@ -12,8 +12,8 @@ export interface SettlerHost {
   takeJob(): Job;
   sendPart(job: Job): void;
   writesInFlight(offset: number, end: number): boolean;
-  /** Ranges with these numbers need no guard any more. */
-  settled(numbers: number[]): void;
+  /** Takes the records of these ranges away; false: that is not known to be durable. Never rejects. */
+  strike(numbers: number[]): Promise<boolean>;
 }
 
 interface Settling {
@@ -121,14 +121,20 @@ export class GuardSettler {
     flush.settled = (flushErrno) => {
       if (this.#settling !== settling) return;
       if (flushErrno !== 0) this.#again();
-      else this.#finish(settling);
+      else void this.#finish(settling);
     };
     this.#host.sendPart(flush);
   }
 
-  #finish(settling: Settling): void {
+  /** A restart must not take up old bytes for a range that is written freely again: first its record goes, then the guard. */
+  async #finish(settling: Settling): Promise<void> {
+    const struck = await this.#host.strike([...settling.due.guards].map((range) => range.number));
+    if (this.#settling !== settling) return;
+    if (!struck) {
+      this.#again();
+      return;
+    }
     this.#guards.settle(settling.due);
-    this.#host.settled([...settling.due.guards].map((range) => range.number));
     this.#settling = null;
     const parked = this.#parked;
     this.#parked = [];

@@ -485,14 +485,15 @@ export class Upstream implements Device {
     if (this.#afterSave.length > 0 && !this.#saving) void this.#save();
   }
 
-  /** GuardSettler: a restart need not guard them any more. */
-  settled(numbers: number[]): void {
-    this.#options.doubts?.remove(numbers).catch((error: Error) => {
-      this.#options.log.warn(
-        { target: this.target, reason: error.message },
-        'settled ranges could not be struck off; a restart settles them once more',
-      );
-    });
+  /** GuardSettler: a restart need not guard these ranges any more. */
+  async strike(numbers: number[]): Promise<boolean> {
+    try {
+      await this.#options.doubts?.remove(numbers);
+      return true;
+    } catch (error) {
+      this.#options.log.warn({ target: this.target, reason: (error as Error).message }, 'settled ranges could not be struck off yet');
+      return false;
+    }
   }
 
   #queueOf(name: 'resend' | 'waiting' | 'parked'): Job[] {
@@ -535,6 +536,9 @@ export class Upstream implements Device {
       else if (job.op === OP.READ && !this.#guards.empty) this.#guards.patch(job.offset, job.data!);
       else if (job.op === OP.FLUSH && job.settled !== this.#flushPartSettled) this.#flushed(job);
     }
+    // What a refused write left behind should not be mixed with a later replay of what was there before.
+    if (job.writes && errno !== 0 && errno !== ERRNO.ENOTSUP && job.settled === null && this.#unflushed.count > 0)
+      this.#flushInBackground();
     if (job.flushAfter && errno === 0) this.#flushAfter(job);
     else if (this.#unsaved.size > 0 || this.#saving) this.#finishWhenSaved(job, errno);
     else this.#finish(job, errno);
