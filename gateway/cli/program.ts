@@ -56,6 +56,7 @@ Exit codes:
 
 const START_HELP = `
 First steps:
+  $ forestall demo                       see what it does, in two minutes
   $ forestall serve                      three nodes and one volume, to try things out
   $ forestall volumes                    what it serves, from another terminal
   $ forestall mirror vol0 --wait         copy vol0 to another node while hosts write
