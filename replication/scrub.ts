@@ -9,7 +9,7 @@ import { hold, type RangeLock } from './range-lock.js';
 import type { RegionSums } from './region-sums.js';
 import { ORIGIN } from './replication-queue.js';
 import type { Throttle } from './throttle.js';
-import { type Clock, sleep } from './world.js';
+import { type Clock, sleep, within } from './world.js';
 
 const CHUNK_BYTES = 1024 * 1024;
 const CHUNKS_AT_ONCE = 4;
@@ -68,6 +68,7 @@ export class Scrub {
   async run(): Promise<boolean> {
     const { sizeBytes } = this.#options;
     for (let offset = 0; offset < sizeBytes && !this.#stopped; offset += CHUNK_BYTES * CHUNKS_AT_ONCE) {
+      if (this.#alone()) break;
       const length = Math.min(CHUNK_BYTES * CHUNKS_AT_ONCE, sizeBytes - offset);
       await this.#chunk(offset, length);
       this.comparedBytes += length;
@@ -89,13 +90,13 @@ export class Scrub {
       sums.watch(watch);
       const columns = await Promise.all(copies.map((copy) => this.#sumsOf(copy, offset, length)));
       sums.watch(null);
+      if (this.#alone()) return;
       if (watch.touched) continue;
       settled = true;
       for (let at = 0; at < regions; at += 1) {
         const sum = columns[0]?.[at];
         const equal = sum !== undefined && columns.every((column) => column?.[at] === sum);
         if (equal && copies.length > 1) sums.verify(first + at, sum);
-        else if (equal && (sums.get(first + at) ?? sum) === sum) sums.set(first + at, sum);
         else suspects.add(first + at);
       }
     }
@@ -104,6 +105,12 @@ export class Scrub {
       if (this.#stopped) return;
       await this.#decide(region);
     }
+  }
+
+  /** The last mirror was removed meanwhile: there is nothing to compare with, and nobody keeps checksums true any more. */
+  #alone(): boolean {
+    if (this.#options.copies().length < 2) this.#stopped = true;
+    return this.#stopped;
   }
 
   /** Checksums of each region of a copy's range; undefined: it could not be read, or must not be believed there now. */
@@ -204,13 +211,16 @@ export class Scrub {
 
   /** Writes a copy's region from the right bytes and reads it back. Under the region's lock. */
   async #rewrite(copy: ScrubCopy, offset: number, length: number, data: Buffer, sum: bigint): Promise<boolean> {
-    const errno =
-      copy.mirror === null
-        ? await perform(copy.device, new PromisedRequest(OP.WRITE, offset, length, data))
-        : await new Promise<number>((resolve) => {
-            copy.mirror!.queue.push({ op: OP.WRITE, offset, length, data, punch: false }, ORIGIN.COPY, resolve);
-          });
-    if (errno !== 0) return false;
+    const { mirror } = copy;
+    if (mirror === null) {
+      if ((await perform(copy.device, new PromisedRequest(OP.WRITE, offset, length, data))) !== 0) return false;
+    } else {
+      const written = new Promise<number>((resolve) => {
+        mirror.queue.push({ op: OP.WRITE, offset, length, data, punch: false }, ORIGIN.COPY, resolve);
+      });
+      // The queue keeps newer writes behind this one, so the lock need not be held until a slow mirror has it.
+      if ((await within(this.#options.clock, LOCKED_READ_MS, written)) !== 0) return false;
+    }
     const back = await this.#readInTime(copy.device, offset, length);
     return back !== null && back !== undefined && this.#options.hasher.sum(back) === sum;
   }
@@ -226,15 +236,8 @@ export class Scrub {
   }
 
   /** Null: refused. Undefined: no answer in time. */
-  async #readInTime(device: Device, offset: number, length: number): Promise<Buffer | null | undefined> {
-    const { clock } = this.#options;
-    let timer: { cancel(): void } | null = null;
-    const late = new Promise<undefined>((resolve) => {
-      timer = clock.after(LOCKED_READ_MS, () => resolve(undefined));
-    });
-    const data = await Promise.race([this.#read(device, offset, length), late]);
-    timer!.cancel();
-    return data;
+  #readInTime(device: Device, offset: number, length: number): Promise<Buffer | null | undefined> {
+    return within(this.#options.clock, LOCKED_READ_MS, this.#read(device, offset, length));
   }
 
   #report(mismatch: Mismatch): void {
