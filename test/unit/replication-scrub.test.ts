@@ -1,0 +1,267 @@
+// Scrubbing over devices in memory while hosts write (rules 16 and 17): planted wrong bytes are found and mended from the
+// right side, what nobody can decide is reported and left alone, and concurrent writes never look like damage.
+import assert from 'node:assert/strict';
+import fc from 'fast-check';
+import { suite } from 'uvu';
+import { ERRNO, OP } from '../../replication/device.js';
+import type { Mirror } from '../../replication/mirror.js';
+import { type Mismatch, Scrub } from '../../replication/scrub.js';
+import type { MemoryDevice } from '../support/memory-device.js';
+import { PathRig } from '../support/path-rig.js';
+import { turns } from '../support/scripted-node.js';
+import { filled, type WatchedRequest } from '../support/upstream-rig.js';
+
+const test = suite('replication/scrub');
+
+class Rig extends PathRig {
+  readonly found: Mismatch[] = [];
+  readonly devices: MemoryDevice[] = [];
+
+  static async mirrored(mirrors = 1): Promise<Rig> {
+    const rig = new Rig();
+    rig.source.bytes.fill('contents of a volume ');
+    for (let count = 0; count < mirrors; count += 1) rig.devices.push((await rig.synced()).device);
+    return rig;
+  }
+
+  scrub(options: { mirrors?: () => Mirror[] } = {}): Scrub {
+    return new Scrub({
+      copies: () => [
+        { name: 'a', device: this.source, mirror: null },
+        ...(options.mirrors?.() ?? this.mirrors).map((mirror, at) => ({ name: `b${at}`, device: this.devices[at], mirror })),
+      ],
+      sizeBytes: this.sizeBytes,
+      lock: this.path.lock,
+      sums: this.sums,
+      hasher: this.hasher,
+      throttle: this.throttle,
+      clock: this.clock,
+      found: (mismatch) => this.found.push(mismatch),
+      saved: () => this.sums.save(),
+    });
+  }
+
+  /** Runs a pass while time passes. */
+  async run(scrub: Scrub): Promise<boolean> {
+    let whole: boolean | null = null;
+    void scrub.run().then((outcome) => {
+      whole = outcome;
+    });
+    for (let round = 0; round < 400 && whole === null; round += 1) {
+      await turns(5);
+      this.clock.advance(50);
+    }
+    assert.notEqual(whole, null, 'a pass ends');
+    return whole!;
+  }
+}
+
+test('equal copies are found equal and verified', async () => {
+  const rig = await Rig.mirrored();
+  const scrub = rig.scrub();
+  assert(await rig.run(scrub));
+  assert.deepEqual(rig.found, []);
+  assert.equal(scrub.comparedBytes, rig.sizeBytes);
+  assert.equal(rig.sums.verified.count, 64);
+  assert.notEqual(rig.sums.root, null);
+});
+
+test('a wrong byte on the mirror is mended from the source, one on the source from the mirror', async () => {
+  const rig = await Rig.mirrored();
+  const right = Buffer.from(rig.source.bytes);
+  rig.devices[0].bytes[5000] ^= 1;
+  rig.source.bytes[40_000] ^= 1;
+  assert(await rig.run(rig.scrub()));
+  assert.deepEqual(
+    rig.found.map(({ offset, lengthBytes, wrong, repaired }) => ({ offset, lengthBytes, wrong, repaired })),
+    [
+      { offset: 4096, lengthBytes: 1024, wrong: 'b0', repaired: true },
+      { offset: 39 * 1024, lengthBytes: 1024, wrong: 'a', repaired: true },
+    ],
+  );
+  assert.deepEqual(rig.source.bytes, right);
+  assert.deepEqual(rig.devices[0].bytes, right);
+  rig.found.length = 0;
+  assert(await rig.run(rig.scrub()));
+  assert.deepEqual(rig.found, []);
+  assert.equal(rig.sums.verified.count, 64);
+});
+
+test('where no checksum is known and two copies differ nothing is overwritten and it is reported', async () => {
+  const rig = await Rig.mirrored();
+  const write = rig.write(2048, filled(1, 1024));
+  await turns(20);
+  assert.equal(write.errno, 0);
+  assert.equal(rig.sums.get(2), null);
+  rig.devices[0].bytes[2100] ^= 1;
+  const before = [Buffer.from(rig.source.bytes), Buffer.from(rig.devices[0].bytes)];
+  assert(await rig.run(rig.scrub()));
+  assert.equal(rig.found.length, 1);
+  assert.equal(rig.found[0].repaired, false);
+  assert.equal(rig.found[0].wrong, '');
+  assert.deepEqual([rig.source.bytes, rig.devices[0].bytes], before);
+  assert(!rig.sums.verified.has(2));
+});
+
+test('with three copies the majority decides where no checksum is known', async () => {
+  const rig = await Rig.mirrored(2);
+  rig.write(2048, filled(1, 1024));
+  await turns(20);
+  rig.source.bytes[2100] ^= 1;
+  assert(await rig.run(rig.scrub()));
+  assert.deepEqual(
+    rig.found.map(({ wrong, repaired }) => ({ wrong, repaired })),
+    [{ wrong: 'a', repaired: true }],
+  );
+  assert.deepEqual(rig.source.bytes.subarray(2048, 3072), filled(1, 1024));
+});
+
+test('when no copy has the stored checksum nothing is overwritten', async () => {
+  const rig = await Rig.mirrored();
+  rig.source.bytes[100] ^= 1;
+  rig.devices[0].bytes[101] ^= 1;
+  const before = [Buffer.from(rig.source.bytes), Buffer.from(rig.devices[0].bytes)];
+  assert(await rig.run(rig.scrub()));
+  assert.equal(rig.found.length, 1);
+  assert(!rig.found[0].repaired);
+  assert.deepEqual([rig.source.bytes, rig.devices[0].bytes], before);
+});
+
+test('a region that cannot be read is written again from the other side', async () => {
+  const rig = await Rig.mirrored();
+  let broken = true;
+  rig.source.fail = ({ op, offset, length }) => {
+    const hit = offset < 10_240 && offset + length > 9216;
+    if (op === OP.WRITE && hit) broken = false;
+    return op === OP.READ && hit && broken ? ERRNO.EIO : 0;
+  };
+  assert(await rig.run(rig.scrub()));
+  assert.deepEqual(
+    rig.found.map(({ offset, wrong, repaired }) => ({ offset, wrong, repaired })),
+    [{ offset: 9216, wrong: 'a', repaired: true }],
+  );
+});
+
+test('a repair that does not stick is said to have failed', async () => {
+  const rig = await Rig.mirrored();
+  rig.devices[0].bytes[5000] ^= 1;
+  rig.devices[0].fail = ({ op }) => (op === OP.WRITE ? ERRNO.EIO : 0);
+  assert(await rig.run(rig.scrub()));
+  assert.equal(rig.found.length, 1);
+  assert(!rig.found[0].repaired);
+  await turns(300);
+  assert.equal(rig.mirrors[0].condition, 'failed', 'what was refused is copied, and refused again');
+  assert(rig.mirrors[0].dirty.has(4));
+});
+
+test('a mirror that hangs under a repair holds the region for a bounded time, and newer bytes win', async () => {
+  const rig = await Rig.mirrored();
+  rig.devices[0].bytes[5000] ^= 1;
+  const device = rig.devices[0];
+  const scrub = rig.scrub();
+  let whole: boolean | null = null;
+  void scrub.run().then((outcome) => {
+    whole = outcome;
+  });
+  for (let round = 0; round < 100 && !device.held.some(({ op }) => op === OP.WRITE); round += 1) {
+    await turns(1);
+    if (device.asked.length > 0 && device.completion === 'later' && rig.path.lock.entries > 0) device.completion = 'held';
+    while (device.held.length > 0 && device.held[0].op === OP.READ) device.release();
+  }
+  assert(
+    device.held.some(({ op }) => op === OP.WRITE),
+    'the repair hangs',
+  );
+  const write = rig.write(4096, filled(7, 1024));
+  for (let round = 0; round < 400 && write.errno === null; round += 1) {
+    rig.clock.advance(50);
+    await turns(3);
+  }
+  assert.equal(write.errno, 0);
+  device.completion = 'later';
+  device.releaseAll();
+  for (let round = 0; round < 400 && whole === null; round += 1) {
+    await turns(5);
+    rig.clock.advance(50);
+  }
+  assert.deepEqual(rig.source.bytes.subarray(4096, 5120), filled(7, 1024));
+  assert.deepEqual(device.bytes, rig.source.bytes);
+});
+
+test('a mirror that is away is not compared, and nothing is reported for it', async () => {
+  const rig = await Rig.mirrored();
+  rig.mirrors[0].lost('gone');
+  rig.devices[0].bytes.fill(0);
+  assert(await rig.run(rig.scrub()));
+  assert.deepEqual(rig.found, []);
+  assert.equal(rig.sums.verified.count, 0);
+});
+
+test('a scrub whose last mirror is removed stops, and leaves no checksum behind', async () => {
+  const rig = await Rig.mirrored();
+  let mirrors = rig.mirrors;
+  rig.source.completion = 'held';
+  const scrub = rig.scrub({ mirrors: () => mirrors });
+  const running = rig.run(scrub);
+  await turns();
+  mirrors = [];
+  rig.path.setMirrors([], false);
+  await rig.records.commit(rig.sums.dropAll());
+  rig.source.completion = 'later';
+  rig.source.releaseAll();
+  assert.equal(await running, false);
+  for (let region = 0; region < 64; region += 1) assert.equal(rig.sums.get(region), null);
+  assert.deepEqual(rig.records.list('sum/'), []);
+});
+
+test('stop ends a pass early and says so', async () => {
+  const rig = await Rig.mirrored();
+  const scrub = rig.scrub();
+  const running = rig.run(scrub);
+  scrub.stop();
+  assert.equal(await running, false);
+});
+
+test('under concurrent writes there is never a false mismatch, planted bytes are mended, and every copy ends equal', async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      fc.array(fc.record({ offset: fc.nat(127), length: fc.integer({ min: 1, max: 6 }), pause: fc.nat(4) }), {
+        minLength: 5,
+        maxLength: 60,
+      }),
+      fc.array(fc.record({ region: fc.nat(63), onSource: fc.boolean() }), { maxLength: 2 }),
+      async (writes, planted) => {
+        const rig = await Rig.mirrored();
+        const touched = new Set<number>();
+        for (const { offset, length } of writes) for (let at = offset; at < Math.min(128, offset + length); at += 1) touched.add(at >> 1);
+        const bad = new Set<number>();
+        for (const { region, onSource } of planted) {
+          if (touched.has(region) || bad.has(region)) continue;
+          bad.add(region);
+          (onSource ? rig.source : rig.devices[0]).bytes[region * 1024 + 77] ^= 0x40;
+        }
+        const running = rig.run(rig.scrub());
+        const all: WatchedRequest[] = [];
+        for (const [at, { offset, length, pause }] of writes.entries()) {
+          const bytes = Math.min(length * 512, rig.sizeBytes - offset * 512);
+          all.push(rig.write(offset * 512, filled((at % 250) + 1, bytes)));
+          await turns(pause);
+        }
+        assert(await running);
+        await turns(60);
+        assert(all.every((request) => request.errno === 0));
+        assert.deepEqual(new Set(rig.found.map(({ offset }) => offset / 1024)), bad);
+        assert(rig.found.every(({ repaired }) => repaired));
+        assert.deepEqual(rig.devices[0].bytes, rig.source.bytes);
+        for (let region = 0; region < 64; region += 1) {
+          const known = rig.sums.get(region);
+          const now = rig.hasher.sum(rig.source.bytes.subarray(region * 1024, region * 1024 + 1024));
+          if (known !== null) assert.equal(known, now, `region ${region}`);
+        }
+      },
+    ),
+    { numRuns: 60 },
+  );
+});
+
+test.run();
