@@ -1,6 +1,5 @@
 // A storage node that is nbdkit: killed without a warning, started again on the same port.
-import { connect } from 'node:net';
-import { eventually } from './eventually.js';
+import { untilListening } from './listening.js';
 import { freePort } from './peers.js';
 import type { Site } from './site.js';
 import { StartedProgram } from './started-program.js';
@@ -38,23 +37,10 @@ export class NbdkitNode {
     const args = ['-f', '--exit-with-parent', '-i', '127.0.0.1', '-p', String(this.port), ...this.#args];
     const program = StartedProgram.start(this.#site, 'nbdkit', args);
     this.#program = program;
-    await eventually('nbdkit listens', () => this.#connects(program), Boolean, 20_000);
+    await untilListening(program, this.port);
   }
 
   async kill(): Promise<void> {
     await this.program.kill();
-  }
-
-  #connects(program: StartedProgram): Promise<boolean> {
-    if (!program.running) throw new Error(`nbdkit ended: ${program.tail}`);
-    return new Promise((resolve) => {
-      const socket = connect({ host: '127.0.0.1', port: this.port });
-      const answer = (connected: boolean) => () => {
-        socket.destroy();
-        resolve(connected);
-      };
-      socket.on('connect', answer(true));
-      socket.on('error', answer(false));
-    });
   }
 }

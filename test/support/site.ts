@@ -13,8 +13,10 @@ const PACKAGES: Record<string, string> = {
   nbdcopy: 'libnbd-bin',
   'qemu-io': 'qemu-utils',
   'qemu-img': 'qemu-utils',
+  'qemu-nbd': 'qemu-utils',
   fio: 'fio',
   'nbd-client': 'nbd-client',
+  'nbd-server': 'nbd-server',
 };
 
 export class Site {
