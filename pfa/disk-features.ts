@@ -8,6 +8,9 @@ import type { Series } from './series.js';
 const DAY_MS = 86_400_000;
 const HOUR_MS = 3_600_000;
 
+/** Stands for "never changed since it is watched", so that a change is always nearer than none. */
+export const NEVER_HOURS = 100_000;
+
 /** Measures of one counter. Windows look back from now; a short history gives the rise since its first sample. */
 export const MEASURES = ['value', 'rise1d', 'rise7d', 'rise30d', 'changes30d', 'hoursSinceChange'] as const;
 export type Measure = (typeof MEASURES)[number];
@@ -57,12 +60,13 @@ export function diskFeatures(series: ReadonlyMap<Metric, Series>, nowMs: number,
     row[at++] = one.riseSince(nowMs - 7 * DAY_MS);
     row[at++] = one.riseSince(nowMs - 30 * DAY_MS);
     row[at++] = one.changesSince(nowMs - 30 * DAY_MS);
-    row[at++] = one.lastChangeMs === null ? Number.NaN : Math.max(0, nowMs - one.lastChangeMs) / HOUR_MS;
+    row[at++] = one.lastChangeMs === null ? NEVER_HOURS : Math.min(NEVER_HOURS, Math.max(0, nowMs - one.lastChangeMs) / HOUR_MS);
   }
   row[at++] = series.get('power_on_hours')?.value ?? Number.NaN;
   row[at] = series.get('capacity_bytes')?.value ?? Number.NaN;
 }
 
 function direction(measure: Measure, monotone: boolean): -1 | 0 | 1 {
-  return monotone && measure !== 'hoursSinceChange' ? 1 : 0;
+  if (!monotone) return 0;
+  return measure === 'hoursSinceChange' ? -1 : 1;
 }

@@ -4,7 +4,7 @@
 
 import assert from 'node:assert';
 import { calibrated, calibrationSlope } from './calibration.js';
-import { COUNTERS, diskFeatures, FEATURES } from './disk-features.js';
+import { COUNTERS, diskFeatures, FEATURES, NEVER_HOURS } from './disk-features.js';
 import { DISK_SILENT_MS, type DiskHistory, evidenceWindow } from './history.js';
 import { type Metric, metricSpec } from './metric.js';
 import { type Assessment, bySize, clampProbability, type Contribution, logOdds, type Model, noSignal, probabilityOf } from './model.js';
@@ -117,7 +117,7 @@ export class DiskWearOut implements Model<DiskHistory> {
     for (const [i, index] of this.#model.featureIndex.entries()) {
       const feature = FEATURES[index];
       if (feature.metric !== metric || Number.isNaN(changed[i])) continue;
-      if (feature.measure === 'hoursSinceChange') changed[i] = value === 0 ? Number.NaN : changed[i];
+      if (feature.measure === 'hoursSinceChange') changed[i] = value === 0 ? NEVER_HOURS : changed[i];
       else changed[i] = Math.min(changed[i], value);
     }
     return changed;

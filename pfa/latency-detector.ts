@@ -17,6 +17,9 @@ const INTERVAL_MS_MAX = 60_000;
 const FRESH_MS = 90_000;
 const LEARN_MS = 15 * 60_000;
 const LEARN_MS_WHILE_SLOW = 48 * 3_600_000;
+const ANCHOR_MS = 24 * 3_600_000;
+/** The usual level counts no further above its anchor than this (a factor of 1.5). */
+const DRIFT_MAX = Math.log(1.5);
 /** In natural logs: 0.25 is a factor of 1.28. */
 const SPREAD_MIN = 0.25;
 /** CUSUM: slack in spreads, one unit of time, alarm level, and where it stops growing so that recovery is noticed. */
@@ -41,6 +44,9 @@ export interface LatencyState {
   latest: number;
   usual: number;
   usualRatio: number;
+  /** The same two, learnt over a day: how far the usual may drift before it is a fault that creeps. */
+  anchor: number;
+  anchorRatio: number;
   deviation: number;
   /** Usual logs of bytes per second, bytes per request, and requests in flight (Little's law). */
   load: number;
@@ -59,6 +65,8 @@ export const LATENCY_KEYS = [
   'latest',
   'usual',
   'usualRatio',
+  'anchor',
+  'anchorRatio',
   'deviation',
   'load',
   'size',
@@ -159,7 +167,9 @@ export class LatencyDetector {
     const excused = Math.min(EXCUSE_MAX, EXCUSED * Math.max(0, ...excuses));
     const warmPeers = peers.filter(isWarm);
     const shared = compared || warmPeers.length === 0 ? 0 : median(warmPeers.map((peer) => Math.max(0, peer.latest - peer.usual)));
-    const above = compared ? ratio - state.usualRatio : latest - state.usual - shared;
+    const above = compared
+      ? ratio - Math.min(state.usualRatio, state.anchorRatio + DRIFT_MAX)
+      : latest - Math.min(state.usual, state.anchor + DRIFT_MAX) - shared;
     const spreads = (above - excused) / Math.max(SPREAD_MIN, 1.5 * state.deviation);
     const step = (Math.min(STEP_MAX, Math.max(STEP_MIN, spreads)) - SLACK) * (elapsedMs / STEP_MS);
     const before = state.cusum;
@@ -187,7 +197,7 @@ export class LatencyDetector {
 type Load = Pick<LatencyState, 'load' | 'size' | 'inFlight'>;
 
 function begin(atMs: number, latest: number): LatencyState {
-  const usual = { usual: latest, usualRatio: 0, deviation: 0, load: 0, size: 0, inFlight: 0 };
+  const usual = { usual: latest, usualRatio: 0, anchor: latest, anchorRatio: 0, deviation: 0, load: 0, size: 0, inFlight: 0 };
   return { atMs, startedMs: atMs, intervals: 0, latest, ...usual, cusum: 0, slowSinceMs: null };
 }
 
@@ -202,6 +212,9 @@ function learn(state: LatencyState, elapsedMs: number, latest: number, ratio: nu
   state.deviation += share * (Math.abs(latest - state.usual) - state.deviation);
   state.usual += share * (latest - state.usual);
   state.usualRatio += share * (ratio - state.usualRatio);
+  const anchored = warm ? 1 - Math.exp(-elapsedMs / Math.max(memoryMs, ANCHOR_MS)) : share;
+  state.anchor += anchored * (latest - state.anchor);
+  state.anchorRatio += anchored * (ratio - state.anchorRatio);
   state.load += share * (now.load - state.load);
   state.size += share * (now.size - state.size);
   state.inFlight += share * (now.inFlight - state.inFlight);

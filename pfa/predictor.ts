@@ -275,11 +275,7 @@ export class Predictor {
       const sentence = this.#counterfactual(disk, nowMs, threshold);
       if (sentence !== null) sentences.push(`${disk.disk}: ${sentence}`);
     }
-    for (const { probability: part, contributions } of assessments) {
-      if (part === null || contributions.length === 0 || contributions[0].contribution <= 0) continue;
-      if (without(probability, part) < threshold) sentences.push(`quiet without: ${contributions[0].text}`);
-    }
-    return sentences;
+    return [...sentences, ...quietWithout(probability, threshold, assessments)];
   }
 
   #counterfactual(disk: DiskHistory, nowMs: number, threshold: number): string | null {
@@ -320,6 +316,27 @@ export class Predictor {
     }
     return state;
   }
+}
+
+/** Which sources it would have taken away: each that is enough alone, or else the fewest largest that are enough together. */
+function quietWithout(probability: number, threshold: number, assessments: Assessment[]): string[] {
+  const raising = assessments.filter(({ probability: part, contributions }) => part !== null && (contributions[0]?.contribution ?? 0) > 0);
+  const text = ({ contributions }: Assessment): string => contributions[0].text;
+  const alone = raising.filter((one) => without(probability, one.probability!) < threshold);
+  if (alone.length > 0) return alone.map((one) => `quiet without: ${text(one)}`);
+  raising.sort((a, b) => b.probability! - a.probability!);
+  let left = probability;
+  for (const [count, one] of raising.entries()) {
+    left = without(left, one.probability!);
+    if (left < threshold)
+      return [
+        `quiet without: ${raising
+          .slice(0, count + 1)
+          .map(text)
+          .join('; and: ')}`,
+      ];
+  }
+  return [];
 }
 
 function newNode(): NodeState {

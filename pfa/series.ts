@@ -1,6 +1,6 @@
 // The bounded history of one metric: the points where its value changed, with running totals of rise and of changes.
-// Guarantees window features in O(log points): exact while the window holds fewer than POINTS_MAX changes, and afterwards a rise that may
-// count a change slightly older than the window but never misses one. At most 64 points, 2 KiB. It must not read a clock.
+// Guarantees window features in O(log points): exact while it holds fewer than POINTS_MAX changes, afterwards with a window that reaches
+// back up to half as far again and never misses a rise within it. At most 64 points, 2 KiB. It must not read a clock.
 
 export interface SeriesState {
   /** [atMs, value, rise since the first point, changes since the first point], oldest first. */
@@ -166,14 +166,20 @@ export class Series {
     this.#count -= first;
   }
 
-  /** Every second point of the older half goes; the totals of the ones that stay are untouched. */
+  /**
+   * Makes room for one: the point goes whose neighbours are closest together for their age, so that what stays is spread evenly over
+   * the logarithm of age and a window's edge is off by a fixed share of the window. The totals of the others are untouched.
+   */
   #thin(): void {
-    let kept = 1;
-    for (let i = 1; i < this.#count; i++) {
-      if (i < POINTS_MAX / 2 && i % 2 === 1) continue;
-      this.#points.copyWithin(kept * FIELDS, i * FIELDS, (i + 1) * FIELDS);
-      kept++;
+    const newestMs = this.#points[(this.#count - 1) * FIELDS];
+    let least = Number.POSITIVE_INFINITY;
+    let chosen = 1;
+    for (let i = 1; i < this.#count - 1; i++) {
+      const beforeMs = this.#points[(i - 1) * FIELDS];
+      const gap = (this.#points[(i + 1) * FIELDS] - beforeMs) / (newestMs - beforeMs + 1);
+      if (gap < least) [least, chosen] = [gap, i];
     }
-    this.#count = kept;
+    this.#points.copyWithin(chosen * FIELDS, (chosen + 1) * FIELDS, this.#count * FIELDS);
+    this.#count--;
   }
 }

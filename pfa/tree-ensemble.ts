@@ -45,97 +45,117 @@ function meanBelow(tree: Tree, node: number): number {
   return (tree.cover[left] * meanBelow(tree, left) + tree.cover[right] * meanBelow(tree, right)) / (tree.cover[left] + tree.cover[right]);
 }
 
-/** Shapley values of one row, added into `contributions` (one number a feature). */
+/** Shapley values of one row, added into `contributions` (one number a feature). Not re-entrant: it works in the arrays below. */
 export function addContributions(trees: readonly Tree[], row: Float64Array, contributions: Float64Array): void {
   for (const tree of trees) {
-    if (tree.feature[0] >= 0) descend(tree, row, contributions, 0, [], 1, 1, -1);
+    if (tree.feature[0] >= 0) descend(tree, row, contributions, 0, -1, 0, 1, 1, -1);
   }
 }
 
-/** One split on the way down: which feature, the share of rows that pass when it is unknown / known, and the permutation weight. */
-interface Step {
-  feature: number;
-  zero: number;
-  one: number;
-  weight: number;
-}
+// The features met on the way down, one path a level, level l from l * STRIDE on: which feature, the share of rows that pass its splits when
+// it is unknown (zero) and known (one), and the weight of the permutations in which this many features come before.
+const STRIDE = DEPTH_MAX + 2;
+const FEATURE = new Int32Array(STRIDE * STRIDE);
+const ZERO = new Float64Array(STRIDE * STRIDE);
+const ONE = new Float64Array(STRIDE * STRIDE);
+const WEIGHT = new Float64Array(STRIDE * STRIDE);
 
+/** `length`: steps of the path of the level above, which this level extends by one. */
 function descend(
   tree: Tree,
   row: Float64Array,
   out: Float64Array,
   node: number,
-  above: readonly Step[],
+  above: number,
+  length: number,
   zero: number,
   one: number,
   feature: number,
 ): void {
-  const path = extend(above, zero, one, feature);
+  const level = above + 1;
+  const base = level * STRIDE;
+  assert(level < STRIDE && length < STRIDE);
+  if (length > 0) copyPath(above * STRIDE, base, length);
+  extend(base, length, zero, one, feature);
+  let steps = length + 1;
   if (tree.feature[node] < 0) {
-    for (let i = 1; i < path.length; i++) {
-      const step = path[i];
-      out[step.feature] += unwoundSum(path, i) * (step.one - step.zero) * tree.value[node];
+    for (let i = 1; i < steps; i++) {
+      out[FEATURE[base + i]] += unwoundSum(base, steps, i) * (ONE[base + i] - ZERO[base + i]) * tree.value[node];
     }
     return;
   }
-  assert(path.length <= DEPTH_MAX + 1);
   const split = tree.feature[node];
   const hot = next(tree, node, row);
   const cold = hot === tree.left[node] ? tree.right[node] : tree.left[node];
-  const seen = path.findIndex((step, i) => i > 0 && step.feature === split);
-  const before = seen < 0 ? { zero: 1, one: 1 } : path[seen];
-  const rest = seen < 0 ? path : unwind(path, seen);
-  const total = tree.cover[hot] + tree.cover[cold];
-  descend(tree, row, out, hot, rest, (before.zero * tree.cover[hot]) / total, before.one, split);
-  descend(tree, row, out, cold, rest, (before.zero * tree.cover[cold]) / total, 0, split);
-}
-
-function extend(above: readonly Step[], zero: number, one: number, feature: number): Step[] {
-  const path = above.map((step) => ({ ...step }));
-  const depth = path.length;
-  path.push({ feature, zero, one, weight: depth === 0 ? 1 : 0 });
-  for (let i = depth - 1; i >= 0; i--) {
-    path[i + 1].weight += (one * path[i].weight * (i + 1)) / (depth + 1);
-    path[i].weight = (zero * path[i].weight * (depth - i)) / (depth + 1);
+  let [zeroBefore, oneBefore] = [1, 1];
+  for (let i = 1; i < steps; i++) {
+    if (FEATURE[base + i] !== split) continue;
+    [zeroBefore, oneBefore] = [ZERO[base + i], ONE[base + i]];
+    unwind(base, steps, i);
+    steps--;
+    break;
   }
-  return path;
+  const total = tree.cover[hot] + tree.cover[cold];
+  descend(tree, row, out, hot, level, steps, (zeroBefore * tree.cover[hot]) / total, oneBefore, split);
+  descend(tree, row, out, cold, level, steps, (zeroBefore * tree.cover[cold]) / total, 0, split);
 }
 
-function unwind(path: readonly Step[], index: number): Step[] {
-  const depth = path.length - 1;
-  const { one, zero } = path[index];
-  const shorter = path.map((step) => ({ ...step }));
-  let carried = path[depth].weight;
+function copyPath(from: number, to: number, length: number): void {
+  for (let i = 0; i < length; i++) {
+    FEATURE[to + i] = FEATURE[from + i];
+    ZERO[to + i] = ZERO[from + i];
+    ONE[to + i] = ONE[from + i];
+    WEIGHT[to + i] = WEIGHT[from + i];
+  }
+}
+
+function extend(base: number, length: number, zero: number, one: number, feature: number): void {
+  FEATURE[base + length] = feature;
+  ZERO[base + length] = zero;
+  ONE[base + length] = one;
+  WEIGHT[base + length] = length === 0 ? 1 : 0;
+  for (let i = length - 1; i >= 0; i--) {
+    WEIGHT[base + i + 1] += (one * WEIGHT[base + i] * (i + 1)) / (length + 1);
+    WEIGHT[base + i] = (zero * WEIGHT[base + i] * (length - i)) / (length + 1);
+  }
+}
+
+/** Takes one step out of a path. */
+function unwind(base: number, steps: number, index: number): void {
+  const depth = steps - 1;
+  const one = ONE[base + index];
+  const zero = ZERO[base + index];
+  let carried = WEIGHT[base + depth];
   for (let i = depth - 1; i >= 0; i--) {
     if (one !== 0) {
-      const held = shorter[i].weight;
-      shorter[i].weight = (carried * (depth + 1)) / ((i + 1) * one);
-      carried = held - (shorter[i].weight * zero * (depth - i)) / (depth + 1);
+      const held = WEIGHT[base + i];
+      WEIGHT[base + i] = (carried * steps) / ((i + 1) * one);
+      carried = held - (WEIGHT[base + i] * zero * (depth - i)) / steps;
     } else {
-      shorter[i].weight = (shorter[i].weight * (depth + 1)) / (zero * (depth - i));
+      WEIGHT[base + i] = (WEIGHT[base + i] * steps) / (zero * (depth - i));
     }
   }
   for (let i = index; i < depth; i++) {
-    const { feature, zero: z, one: o } = path[i + 1];
-    shorter[i] = { feature, zero: z, one: o, weight: shorter[i].weight };
+    FEATURE[base + i] = FEATURE[base + i + 1];
+    ZERO[base + i] = ZERO[base + i + 1];
+    ONE[base + i] = ONE[base + i + 1];
   }
-  shorter.pop();
-  return shorter;
 }
 
 /** Sum of the weights of the path without one step. */
-function unwoundSum(path: readonly Step[], index: number): number {
-  const depth = path.length - 1;
-  const { one, zero } = path[index];
-  let carried = path[depth].weight;
+function unwoundSum(base: number, steps: number, index: number): number {
+  const depth = steps - 1;
+  const one = ONE[base + index];
+  const zero = ZERO[base + index];
+  let carried = WEIGHT[base + depth];
   let total = 0;
   for (let i = depth - 1; i >= 0; i--) {
     if (one !== 0) {
-      const weight = (carried * (depth + 1)) / ((i + 1) * one);
+      const weight = (carried * steps) / ((i + 1) * one);
       total += weight;
-      carried = path[i].weight - (weight * zero * (depth - i)) / (depth + 1);
+      carried = WEIGHT[base + i] - (weight * zero * (depth - i)) / steps;
     } else {
-      total += (path[i].weight * (depth + 1)) / (zero * (depth - i));
+      total += (WEIGHT[base + i] * steps) / (zero * (depth - i));
     }
   }
   return total;

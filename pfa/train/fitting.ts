@@ -16,7 +16,7 @@ export const BOOSTING: BoostingOptions = {
   treesMax: 200,
   depthMax: 5,
   leavesMax: 16,
-  learningRate: 0.08,
+  learningRate: 0.04,
   lambda: 5,
   leafHessianMin: 5,
   gainMin: 0.5,

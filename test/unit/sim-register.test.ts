@@ -42,10 +42,13 @@ function naive({ writes, reads }: RegisterHistory): boolean {
 
 /** Up to 8 operations whose ends are shuffled into one order; values repeat, some writes are never answered. */
 const histories = fc
-  .array(fc.record({ isRead: fc.boolean(), value: fc.integer({ min: 0, max: 3 }), from: fc.nat(40), length: fc.nat(12), lost: fc.nat(5) }), {
-    minLength: 1,
-    maxLength: 8,
-  })
+  .array(
+    fc.record({ isRead: fc.boolean(), value: fc.integer({ min: 0, max: 3 }), from: fc.nat(40), length: fc.nat(12), lost: fc.nat(5) }),
+    {
+      minLength: 1,
+      maxLength: 8,
+    },
+  )
   .map((drawn) => {
     const ends: { at: number; set: (place: number) => void }[] = [];
     const parts = history({});
