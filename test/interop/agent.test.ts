@@ -129,6 +129,7 @@ needing(['fio'], 'fio', 'fio writes and verifies over four connections', async (
     '--bssplit=512/20:4k/50:64k/30',
     '--iodepth=8',
     '--verify=crc32c',
+    '--verify_state_save=0',
   ];
   const limits = [
     '--verify_fatal=1',

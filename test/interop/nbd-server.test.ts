@@ -153,6 +153,7 @@ peerTest('fio', 'fio', 'fio writes at random with verification, from two connect
     '--size=4M',
     '--loops=2',
     '--verify=crc32c',
+    '--verify_state_save=0',
     '--verify_fatal=1',
     '--output-format=json',
   ]);

@@ -60,7 +60,11 @@ export function parseOptionReplies(bytes: Buffer): OptionReply[] {
     assert.equal(bytes.readBigUInt64BE(at), 0x3e889045565a9n, 'the magic of an option reply');
     const length = bytes.readUInt32BE(at + 16);
     assert(at + 20 + length <= bytes.length, 'a whole option reply');
-    replies.push({ option: bytes.readUInt32BE(at + 8), type: bytes.readUInt32BE(at + 12), data: bytes.subarray(at + 20, at + 20 + length) });
+    replies.push({
+      option: bytes.readUInt32BE(at + 8),
+      type: bytes.readUInt32BE(at + 12),
+      data: bytes.subarray(at + 20, at + 20 + length),
+    });
     at += 20 + length;
   }
   return replies;
