@@ -161,6 +161,56 @@ siteTest(test, ['nbdkit'], 'a node without a mirror that is killed and started a
   assert.deepEqual(await writer.check(), []);
 });
 
+siteTest(
+  test,
+  ['nbdkit'],
+  'a node that hangs is failed over, and when it goes on it is brought in line and can be flipped back to',
+  async (site) => {
+    const [a, b] = [await fileNode(site, 'a'), await fileNode(site, 'b')];
+    const gateway = await GatewayProcess.start(site, {
+      nodes: [
+        { id: 'a', nbd: a.uri, zone: 'rack-1', capacity: '1GiB', spares: [''], zombie: '1s' },
+        { id: 'b', nbd: b.uri, zone: 'rack-2', capacity: '1GiB', spares: [''], zombie: '1s' },
+      ],
+      volumes: [{ name: 'vol0', size: '64MiB', node: 'a', export: '' }],
+      policies: { default: { flip: { automatic: false, deadline: '2s' }, failover: { hangAfter: '1500ms' } } },
+    });
+    const random = new Random(SEED, 'hang');
+    const writer = startWriter(site, { uri: gateway.uri('vol0'), offset: 0, length: 16 * MIB, random, connections: 2, depth: 8 });
+    await gateway.mirror('vol0', 'b');
+    await gateway.untilSynced('vol0', 'b');
+
+    // The mirror hangs: hosts do not wait for it.
+    b.program.signal('SIGSTOP');
+    await writer.progress(500);
+    b.program.signal('SIGCONT');
+    await gateway.untilSynced('vol0', 'b');
+
+    // The source hangs, with requests in it.
+    a.program.signal('SIGSTOP');
+    const { lastFlip } = await gateway.untilVolume('vol0', 'failed over to b', ({ active }) => active.node === 'b');
+    assert.equal(lastFlip?.kind, 'failover');
+    await writer.progress(300);
+    a.program.signal('SIGCONT');
+    await gateway.untilSynced('vol0', 'a');
+    await writer.progress(100);
+    await gateway.flip('vol0');
+    await writer.progress(100);
+    await writer.stop();
+    assert.deepEqual(writer.errors, []);
+    assert.equal(writer.reconnects, 0);
+    assert.deepEqual(await writer.check(), []);
+    assert.equal((await gateway.volume('vol0')).active.node, 'a');
+    await gateway.untilSynced('vol0', 'b');
+    await gateway.untilVolume('vol0', 'the queue is empty', ({ mirrors }) =>
+      mirrors.every(({ lagBytes, dirtyBytes }) => lagBytes + dirtyBytes === 0),
+    );
+    await gateway.stop();
+    const compared = await runPeer('cmp', [site.path('a.img'), site.path('b.img')]);
+    assert.equal(compared.status, 0, compared.stdout + compared.stderr);
+  },
+);
+
 function print(line: string): void {
   process.stdout.write(`${line}\n`);
 }
