@@ -239,10 +239,10 @@ export class Mirror {
   }
 
   /** What is on the mirror there may have been overwritten by an old request: it is copied once more. */
-  copyAgain(offset: number, length: number): void {
+  copyAgain(offset: number, length: number, reason = 'ranges that old requests may have hit are copied again'): void {
     this.#copier.wrote(offset, length);
     this.dirty.setRange(offset, length);
-    this.#slip('ranges that old requests may have hit are copied again');
+    this.#slip(reason);
     this.#copier.poke();
   }
 

@@ -10,9 +10,12 @@ import type { Mirror } from '../../replication/mirror.js';
 import { RangeLock } from '../../replication/range-lock.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
-import type { Clock } from '../../replication/world.js';
+import { type Clock, within } from '../../replication/world.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import { VolumeOp } from './volume-op.js';
+
+/** `sync`: a mirror that does not flush in this time is not in step, and hosts wait for it no longer. */
+const MIRROR_FLUSH_MS = 10_000;
 
 export interface PathEvents {
   /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
@@ -280,7 +283,14 @@ export class IoPath implements Device {
     for (const mirror of this.#mirrors) {
       if (!mirror.usable) continue;
       op.copiesLeft += 1;
-      void mirror.flush().then(() => this.#copied(op));
+      void within(this.#clock, MIRROR_FLUSH_MS, mirror.flush()).then((errno) => {
+        if (errno !== 0) {
+          const why = errno === undefined ? 'did not answer' : `refused (error ${errno})`;
+          // Nobody can say what of its writes it has kept.
+          mirror.copyAgain(0, this.sizeBytes, `the mirror ${why} a flush: all is copied again`);
+        }
+        this.#copied(op);
+      });
     }
     this.#copied(op);
   }
