@@ -33,8 +33,8 @@ const SURGING: readonly Metric[] = [
   'media_errors',
   'grown_defects',
 ];
-const SURGE_PROBABILITY_MAX = 0.6;
-const SURGE_STEPS = 4;
+const SURGE_PROBABILITY_MAX = 0.65;
+const SURGE_STEPS = 3;
 const SURGE_RISE = 32;
 
 /** Slower rises of counters the trees were not trained on, over 30 days: [metric, per unit of rise, at most]. */

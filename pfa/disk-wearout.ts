@@ -15,6 +15,8 @@ import { addContributions, expectedValue, margin } from './tree-ensemble.js';
 const TEXT_WINDOW_MS = 30 * 86_400_000;
 /** Counters without which there is nothing to judge; power cycles alone say nothing. */
 const TELLING = new Set(COUNTERS.map(({ metric }) => metric).filter((metric) => metric !== 'power_cycles'));
+/** Below this a disk is told to be fit in one sentence. */
+const CALM_BELOW = 0.01;
 const QUIET_STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096, 16_384, 65_536];
 
 export class DiskWearOut implements Model<DiskHistory> {
@@ -37,6 +39,25 @@ export class DiskWearOut implements Model<DiskHistory> {
     const window = evidenceWindow(disk, TELLING, nowMs, DISK_SILENT_MS);
     if (window === null) return noSignal(source);
     const row = this.features(disk, nowMs);
+    const probability = this.probabilityOfRow(row);
+    const found = { ...noSignal(source), noSignal: false, probability, window };
+    if (probability < CALM_BELOW) return { ...found, ...this.#calm(probability) };
+    return { ...found, ...this.#explained(disk, row, nowMs) };
+  }
+
+  /** Whether the disk reports any counter this model can judge. */
+  knows(disk: DiskHistory, nowMs: number): boolean {
+    return evidenceWindow(disk, TELLING, nowMs, DISK_SILENT_MS) !== null;
+  }
+
+  /** One reason for all of a fit disk's counters: most disks are fit, and their Shapley values interest nobody. */
+  #calm(probability: number): Pick<Assessment, 'baseLogOdds' | 'contributions'> {
+    const baseLogOdds = calibrated(this.#model.file.calibration, this.#expected);
+    const text = 'its SMART counters are those of disks that live';
+    return { baseLogOdds, contributions: [{ feature: 'smart', value: null, contribution: logOdds(probability) - baseLogOdds, text }] };
+  }
+
+  #explained(disk: DiskHistory, row: Float64Array, nowMs: number): Pick<Assessment, 'baseLogOdds' | 'contributions'> {
     const { baseLogOdds, contributions } = this.explainRow(row);
     const grouped = new Map<Metric, number>();
     for (let i = 0; i < contributions.length; i++) {
@@ -52,14 +73,7 @@ export class DiskWearOut implements Model<DiskHistory> {
         text: textOf(metric, disk, nowMs),
       };
     });
-    return {
-      ...noSignal(source),
-      noSignal: false,
-      probability: this.probabilityOfRow(row),
-      baseLogOdds,
-      contributions: bySize(reasons),
-      window,
-    };
+    return { baseLogOdds, contributions: bySize(reasons) };
   }
 
   /** One row in the order of the model file. The array is reused by the next call. */

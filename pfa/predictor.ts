@@ -5,7 +5,7 @@
 import { DiskLatency } from './disk-latency.js';
 import { DiskReports } from './disk-reports.js';
 import { DiskWearOut } from './disk-wearout.js';
-import { type DiskHistory, History, type HistoryLimits, type Observed } from './history.js';
+import { History, type HistoryLimits, type Observed } from './history.js';
 import { aggregateProblem, type IoAggregate } from './io-aggregate.js';
 import { IoHealth } from './io-health.js';
 import { LinkHealth } from './link-health.js';
@@ -218,8 +218,9 @@ export class Predictor {
     const wearOut = this.#wearOutModel();
     const assessments: Assessment[] = [];
     for (const disk of this.#history.disks(node)) {
+      // Samples pushed without a disk's name may be a disk's all the same.
+      if (wearOut !== null && (disk.disk !== null || wearOut.knows(disk, nowMs))) assessments.push(wearOut.assess(disk, nowMs));
       if (disk.disk === null) assessments.push(this.#links.assess(disk, nowMs));
-      else if (wearOut !== null) assessments.push(wearOut.assess(disk, nowMs));
       assessments.push(this.#reports.assess(disk, nowMs), this.#trends.assess(disk, nowMs));
       if (disk.disk !== null) assessments.push(this.#disks.assess({ node, disk: disk.disk }, nowMs));
     }
@@ -272,14 +273,10 @@ export class Predictor {
   #counterfactuals(node: string, nowMs: number, probability: number, threshold: number, assessments: Assessment[]): string[] {
     const sentences: string[] = [];
     for (const disk of this.#history.disks(node)) {
-      const sentence = this.#counterfactual(disk, nowMs, threshold);
-      if (sentence !== null) sentences.push(`${disk.disk}: ${sentence}`);
+      const sentence = this.#wearOutModel()?.counterfactual(disk, nowMs, threshold) ?? null;
+      if (sentence !== null) sentences.push(disk.disk === null ? sentence : `${disk.disk}: ${sentence}`);
     }
     return [...sentences, ...quietWithout(probability, threshold, assessments)];
-  }
-
-  #counterfactual(disk: DiskHistory, nowMs: number, threshold: number): string | null {
-    return disk.disk === null ? null : (this.#wearOutModel()?.counterfactual(disk, nowMs, threshold) ?? null);
   }
 
   #tick(nowMs: number): void {

@@ -22,12 +22,6 @@ export interface BoostingOptions {
   seed: number;
 }
 
-export interface Growing {
-  /** Bias: log-odds of the labels. */
-  bias: number;
-  trees: Tree[];
-}
-
 interface Split {
   gain: number;
   feature: number;

@@ -86,6 +86,16 @@ test('any one of the classic counters that climbs far while watched makes the no
   }
 });
 
+test('counters pushed without the name of a disk are judged as well', () => {
+  const one = predictor();
+  for (let i = 0; i <= 20; i++) {
+    push(one, 'a', { reallocated_sectors: 20 * i, pending_sectors: 4 * i, reported_uncorrectable: i }, START_MS + i * 1000, null);
+  }
+  const assessment = one.assess('a', START_MS + 20_000);
+  assert.equal(assessment.firing, true, `${assessment.probability}`);
+  assert.match(assessment.reasons.map(({ text }) => text).join('\n'), /^pending sectors rose from 0 to 80/m);
+});
+
 test('a healthy node of twelve disks stays quiet over months', () => {
   const one = predictor();
   for (let day = 0; day < 90; day++) {
