@@ -1,3 +1,4 @@
+// deadline: 400s
 // A gateway with embedded nodes, as `npm start` runs it, and the clients people attach with. It is a process of its own,
 // used through its documented interfaces alone.
 import assert from 'node:assert/strict';

@@ -1,3 +1,4 @@
+// deadline: 400s
 // The command line and the API of a live gateway: every command, what is refused and how, reload, and that trouble with
 // one volume or node stays with it.
 import assert from 'node:assert/strict';

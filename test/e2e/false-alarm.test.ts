@@ -1,3 +1,4 @@
+// deadline: 400s
 // False alarms: before the flip the copy is dropped, after it the volume goes back. Either way hosts notice nothing, what
 // they wrote meanwhile is there, and the space of the copy is free again.
 import assert from 'node:assert/strict';

@@ -1,3 +1,4 @@
+// deadline: 400s
 // Damage that nobody reported: a wrong byte in one copy, put there behind everybody's back. A scrub finds it while hosts
 // write elsewhere, and mends it from the copy that is right, whichever that is.
 import assert from 'node:assert/strict';
