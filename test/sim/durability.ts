@@ -28,6 +28,3 @@ export const asyncPromise: DurabilityPromise = {
     return false;
   },
 };
-
-/** The strictest: an acknowledged write is never gone. For systems that write through. */
-export const neverPromise: DurabilityPromise = { name: 'never', mayLose: () => false };
