@@ -12,8 +12,6 @@ let patternOf = 0;
 export const GARBAGE = -1;
 /** Nothing is known of it: block status did not say that it is zero. */
 export const UNSEEN = -2;
-/** Never written, or zeroed. */
-const ZERO = 0;
 
 /** `operation` is at least 1. */
 function shape(operation: number, block: number): Buffer {
