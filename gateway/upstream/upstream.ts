@@ -477,7 +477,9 @@ export class Upstream implements Device {
       );
       for (const range of ranges) this.#unsaved.add(range);
       this.#afterSave = [...waiting, ...this.#afterSave];
-      this.#clock.after(FLUSH_RETRY_MS, () => void this.#save());
+      this.#clock.after(FLUSH_RETRY_MS, () => {
+        if (!this.#over) void this.#save();
+      });
       return;
     }
     this.#saving = false;

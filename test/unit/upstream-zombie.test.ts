@@ -3,7 +3,9 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
+import { DoubtRecords } from '../../gateway/upstream/doubt-records.js';
 import { ERRNO, OP } from '../../replication/device.js';
+import { MemoryRecords } from '../support/memory-records.js';
 import { FLAG, type NodeRequest, ScriptedNode, turns } from '../support/scripted-node.js';
 import { filled, UpstreamRig, type WatchedRequest } from '../support/upstream-rig.js';
 
@@ -184,6 +186,68 @@ test('what the node says of its holes counts for nothing while bytes are kept fo
   await turns();
   assert.deepEqual(status.extents, [{ lengthBytes: 4096, hole: false, zero: false }]);
   assert.deepEqual(rig.node.log, []);
+});
+
+test('a gateway that was killed takes its guards up again: what lands after its restart is not seen either', async () => {
+  const records = new MemoryRecords();
+  const doubts = (): DoubtRecords => new DoubtRecords(records, 'v', { node: 'a', export: '' });
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: doubts() });
+  const zombie = await withZombie(rig);
+  const newer = rig.write(0, filled(2));
+  await turns();
+  assert.equal(newer.errno, 0);
+  rig.node.cut();
+  rig.upstream.close();
+  const again = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: doubts(), node: rig.node });
+  zombie.land();
+  const read = again.read(0, 512);
+  await turns();
+  assert.deepEqual(read.data, filled(2));
+  again.clock.advance(ZOMBIE_MS);
+  await turns(60);
+  assert.deepEqual(again.node.durable.subarray(0, 512), filled(2));
+  assert.equal(again.upstream.guardedRanges, 0);
+  await turns();
+  assert.deepEqual(records.list('doubt/'), []);
+});
+
+for (const failing of ['before', 'after'] as const) {
+  test(`while guards cannot be written down (failing ${failing} the store did it) nothing is acknowledged there`, async () => {
+    const records = new MemoryRecords();
+    const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: new DoubtRecords(records, 'v', { node: 'a', export: '' }) });
+    rig.node.hold = () => true;
+    const write = rig.write(0, filled(1));
+    await turns();
+    records.failing = failing;
+    rig.node.cut();
+    rig.node.held.length = 0;
+    rig.node.hold = () => false;
+    await rig.reconnect(3);
+    assert.equal(write.errno, null);
+    records.failing = null;
+    await rig.reconnect();
+    rig.clock.advance(2000);
+    await turns();
+    assert.equal(write.errno, 0);
+    assert(records.list('doubt/').length > 0);
+  });
+}
+
+test('an upstream that is closed while its store fails leaves no timer running for ever', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: new DoubtRecords(records, 'v', { node: 'a', export: '' }) });
+  rig.node.hold = () => true;
+  rig.write(0, filled(1));
+  await turns();
+  records.failing = 'before';
+  rig.node.cut();
+  await rig.reconnect(2);
+  rig.upstream.close();
+  for (let round = 0; round < 5; round += 1) {
+    rig.clock.advance(2000);
+    await turns();
+  }
+  assert.equal(rig.clock.pending, 0);
 });
 
 // A model of what hosts were told, block by block, against a node whose connections break at any moment, whose lost
