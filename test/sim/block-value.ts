@@ -36,7 +36,7 @@ export function payloadOf(operation: number, block: number, count: number): Buff
   return bytes;
 }
 
-/** Which operation wrote the block whose bytes stand at `at`: its number, ZERO, or GARBAGE. */
+/** Which operation wrote the block whose bytes stand at `at`: its number, 0 for zeroes, or GARBAGE. */
 export function writerOf(bytes: Buffer, at: number, block: number): number {
   const operation = bytes.readUInt32LE(at);
   const expected = operation === 0 ? zeroes : shape(operation, block);

@@ -7,7 +7,8 @@ export const NEVER = Number.POSITIVE_INFINITY;
 
 export type OperationKind = 'read' | 'write' | 'zeroes' | 'flush' | 'status';
 
-export interface Operation {
+/** A class and not a literal: all have one hidden shape, which is what keeps long histories quick. */
+export class Operation {
   /** At least 1; what a write puts into its blocks. */
   readonly id: number;
   readonly session: number;
@@ -18,13 +19,25 @@ export interface Operation {
   readonly fua: boolean;
   /** Places in the order of all that happened. */
   readonly invoked: number;
-  completed: number;
+  completed = NEVER;
   readonly invokedMs: number;
-  completedMs: number;
+  completedMs = NEVER;
   /** Of the answer; 0: success. Null: none came (yet, or ever: its gateway crashed). */
-  errno: number | null;
-  /** A read that succeeded: per block the number of the operation that wrote it, ZERO or GARBAGE; block status: ZERO or UNSEEN. */
-  values: Int32Array | null;
+  errno: number | null = null;
+  /** A read that succeeded: per block the number of the operation that wrote it, 0 or GARBAGE; block status: 0 or UNSEEN. */
+  values: Int32Array | null = null;
+
+  constructor(id: number, intent: Intent, invoked: number, invokedMs: number) {
+    this.id = id;
+    this.session = intent.session;
+    this.volume = intent.volume;
+    this.kind = intent.kind;
+    this.block = intent.block;
+    this.count = intent.count;
+    this.fua = intent.fua;
+    this.invoked = invoked;
+    this.invokedMs = invokedMs;
+  }
 }
 
 /** gateway-crash: its memory is gone. power-loss: a node's cache is gone. */
@@ -55,16 +68,7 @@ export class History {
   #order = 0;
 
   invoke(intent: Intent, nowMs: number): Operation {
-    const operation: Operation = {
-      ...intent,
-      id: this.operations.length + 1,
-      invoked: this.#next(),
-      completed: NEVER,
-      invokedMs: nowMs,
-      completedMs: NEVER,
-      errno: null,
-      values: null,
-    };
+    const operation = new Operation(this.operations.length + 1, intent, this.#next(), nowMs);
     this.operations.push(operation);
     return operation;
   }

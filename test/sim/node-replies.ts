@@ -5,6 +5,7 @@ import type { Random } from './random.js';
 
 const DONE = 1;
 const UNIT = 512;
+const ZEROES = Buffer.alloc(4 * 1024 * 1024);
 
 /** What a request is known by in its connection. */
 export interface Cookie {
@@ -47,12 +48,13 @@ export function readChunks(cookie: Cookie, offset: number, data: Buffer, whole: 
   for (const [index, { from, to }] of pieces.entries()) {
     const flags = index === pieces.length - 1 && !extraDone ? DONE : 0;
     const bytes = data.subarray(from, to);
-    const asHole = !whole && random.chance(0.5) && bytes.every((byte) => byte === 0);
-    const body = Buffer.alloc(asHole ? 12 : 8 + bytes.length);
-    body.writeBigUInt64BE(BigInt(offset + from), 0);
-    if (asHole) body.writeUInt32BE(bytes.length, 8);
-    else bytes.copy(body, 8);
-    out.push(chunk(cookie, flags, asHole ? CHUNK_TYPE.HOLE : CHUNK_TYPE.DATA, body));
+    const asHole = !whole && random.chance(0.5) && isZero(bytes);
+    const place = Buffer.alloc(asHole ? 12 : 8);
+    place.writeBigUInt64BE(BigInt(offset + from), 0);
+    if (asHole) {
+      place.writeUInt32BE(bytes.length, 8);
+      out.push(chunk(cookie, flags, CHUNK_TYPE.HOLE, place));
+    } else out.push(header(cookie, flags, CHUNK_TYPE.DATA, 8 + bytes.length), place, bytes);
   }
   if (extraDone) out.push(chunk(cookie, DONE, CHUNK_TYPE.NONE, Buffer.alloc(0)));
   return out;
@@ -85,14 +87,21 @@ export function statusChunk(cookie: Cookie, runs: Run[]): Buffer[] {
   return [chunk(cookie, DONE, CHUNK_TYPE.STATUS, body)];
 }
 
+function isZero(bytes: Buffer): boolean {
+  return bytes[0] === 0 && bytes[bytes.length - 1] === 0 && ZEROES.subarray(0, bytes.length).equals(bytes);
+}
+
 function chunk(cookie: Cookie, flags: number, type: number, body: Buffer): Buffer {
-  const bytes = Buffer.alloc(20 + body.length);
+  return Buffer.concat([header(cookie, flags, type, body.length), body]);
+}
+
+function header(cookie: Cookie, flags: number, type: number, bodyBytes: number): Buffer {
+  const bytes = Buffer.alloc(20);
   bytes.writeUInt32BE(MAGIC.CHUNK, 0);
   bytes.writeUInt16BE(flags, 4);
   bytes.writeUInt16BE(type, 6);
   writeCookie(bytes, 8, cookie);
-  bytes.writeUInt32BE(body.length, 16);
-  body.copy(bytes, 20);
+  bytes.writeUInt32BE(bodyBytes, 16);
   return bytes;
 }
 

@@ -65,6 +65,7 @@ class ReferenceVolume implements Device {
   #activating: string | null = null;
   #held: DeviceRequest[] | null = null;
   #changing = false;
+  #flipped = false;
   /** In order of arrival: those that overlap an earlier one wait for it. */
   #queue: { request: DeviceRequest; started: boolean }[] = [];
   #drained: (() => void) | null = null;
@@ -136,12 +137,10 @@ class ReferenceVolume implements Device {
     this.#changing = true;
     const from = this.#active;
     this.#activating = node;
-    if (!this.#bugs.has('flip-without-drain')) {
-      await this.#hold();
-      await flushed(to);
-    }
-    const committed = this.#commit({ active: node, mirror: from.place.name });
-    if (!this.#bugs.has('flip-without-commit')) await committed;
+    await this.#hold();
+    await flushed(to);
+    await this.#commit({ active: node, mirror: from.place.name });
+    this.#flipped = true;
     this.#active = to;
     this.#mirror = from;
     this.#activating = null;
@@ -200,7 +199,8 @@ class ReferenceVolume implements Device {
   async #copyTo(mirror: ReferenceTarget): Promise<void> {
     // What is copied must not be taken back from the source by a loss of power: a former life may have left it unflushed.
     if (!this.#bugs.has('copy-unflushed')) await flushed(this.#active);
-    for (let offset = 0; offset < this.sizeBytes; offset += COPY_BYTES) {
+    const end = this.#bugs.has('copy-half') ? this.sizeBytes / 2 : this.sizeBytes;
+    for (let offset = 0; offset < end; offset += COPY_BYTES) {
       const length = Math.min(COPY_BYTES, this.sizeBytes - offset);
       let data: Buffer | null = null;
       while (data === null) data = (await ask(this.#active, { op: OP.READ, offset, length, data: null })).data;
@@ -234,8 +234,9 @@ class ReferenceVolume implements Device {
       return;
     }
     const targets = [this.#active];
-    if (op !== OP.READ && this.#mirror !== null && !(op === OP.ZEROES && this.#bugs.has('mirror-misses-zeroes')))
-      targets.push(this.#mirror);
+    const mirrored =
+      !(op === OP.ZEROES && this.#bugs.has('mirror-misses-zeroes')) && !(this.#flipped && this.#bugs.has('reverse-forgotten'));
+    if (op !== OP.READ && this.#mirror !== null && mirrored) targets.push(this.#mirror);
     let left = targets.length;
     let errno = 0;
     for (const target of targets) {

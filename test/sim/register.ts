@@ -54,15 +54,30 @@ const POSSIBILITIES_MAX = 20_000;
 const BEFORE = 0.5;
 const SQUEEZED = 0.25;
 
-interface Possibility {
-  /** The write whose value the register has; 0: the initial zero. */
-  current: number;
-  /** The latest moment at which it may have taken effect. */
-  since: number;
-  /** Writes that took effect and were replaced: the latest moment at which each may have been current. */
-  past: Map<number, number>;
-  /** What was last current at or before this moment can never come back. */
-  floor: number;
+class Possibility {
+  constructor(
+    /** The write whose value the register has; 0: the initial zero. */
+    readonly current: number,
+    /** The latest moment at which it may have taken effect. */
+    readonly since: number,
+    /** Writes that took effect and were replaced: the latest moment at which each may have been current. */
+    readonly past: Map<number, number>,
+    /** What was last current at or before this moment can never come back. */
+    public floor: number,
+  ) {}
+
+  /** `write` takes effect now and is what the register has. */
+  become(write: number, at: number): Possibility {
+    const past = new Map(this.past);
+    past.delete(write);
+    past.set(this.current, at - BEFORE);
+    return new Possibility(write, at, past, this.floor);
+  }
+
+  /** `write` took effect just before the current one did. */
+  squeeze(write: number): Possibility {
+    return new Possibility(this.current, this.since, new Map(this.past).set(write, this.since - SQUEEZED), this.floor);
+  }
 }
 
 const EVENT = { INVOKE_WRITE: 0, INVOKE_READ: 1, FLUSH: 2, LOSS: 3, COMPLETE_WRITE: 4, COMPLETE_READ: 5 } as const;
@@ -87,7 +102,7 @@ class Judge {
   /** Per value, when the last read that gave it completed. */
   readonly #lastRead = new Map<number, number>();
   #lossesLeft: number;
-  #possibilities: Possibility[] = [{ current: 0, since: 0, past: new Map(), floor: -1 }];
+  #possibilities: Possibility[] = [new Possibility(0, 0, new Map(), -1)];
 
   constructor(history: RegisterHistory) {
     for (const { value, completed } of history.reads) this.#lastRead.set(value, Math.max(this.#lastRead.get(value) ?? 0, completed));
@@ -135,28 +150,33 @@ class Judge {
         this.#pendingReads.add(index);
         break;
       case EVENT.COMPLETE_WRITE:
-        this.#possibilities = this.#possibilities.flatMap((each) => this.#completeWrite(each, index, at));
+        this.#follow((each) => this.#completeWrite(each, index, at));
         this.#pendingWrites.delete(index);
         break;
       case EVENT.COMPLETE_READ:
-        this.#possibilities = this.#possibilities.flatMap((each) => this.#completeRead(each, this.#reads[index], at));
+        this.#follow((each) => this.#completeRead(each, this.#reads[index], at));
         this.#pendingReads.delete(index);
         break;
       case EVENT.FLUSH:
         for (const each of this.#possibilities) each.floor = Math.max(each.floor, this.#history.flushes[index].invoked);
         break;
       default:
-        this.#possibilities = this.#possibilities.flatMap((each) => this.#lose(each, this.#history.losses[index], at));
+        this.#follow((each) => this.#lose(each, this.#history.losses[index], at));
         this.#lossesLeft -= 1;
     }
+  }
+
+  #follow(outcomesOf: (each: Possibility) => Possibility[]): void {
+    const before = this.#possibilities;
+    this.#possibilities = before.length === 1 ? outcomesOf(before[0]) : before.flatMap(outcomesOf);
   }
 
   #completeWrite(each: Possibility, write: number, at: number): Possibility[] {
     let outcomes = [each];
     if (each.current !== write && !each.past.has(write)) {
       const squeezable = this.#writes[write].invoked < each.since;
-      outcomes = squeezable ? [squeeze(each, write)] : [];
-      if (!squeezable || this.#isReadAfter(write, at)) outcomes.push(become(each, write, at));
+      outcomes = squeezable ? [each.squeeze(write)] : [];
+      if (!squeezable || this.#isReadAfter(write, at)) outcomes.push(each.become(write, at));
     }
     if (this.#writes[write].durable) {
       for (const outcome of outcomes) {
@@ -174,8 +194,8 @@ class Judge {
     const outcomes: Possibility[] = [];
     for (const write of this.#pendingWrites) {
       if (writes[write].value !== read.value || each.past.has(write)) continue;
-      outcomes.push(become(each, write, at));
-      if (writes[write].invoked < each.since && read.invoked < each.since) outcomes.push(squeeze(each, write));
+      outcomes.push(each.become(write, at));
+      if (writes[write].invoked < each.since && read.invoked < each.since) outcomes.push(each.squeeze(write));
     }
     return outcomes;
   }
@@ -184,7 +204,7 @@ class Judge {
   #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
     const outcomes = [each];
     if (each.current === 0 || !loss.mayLose(this.#writes[each.current].invoked)) return outcomes;
-    for (const [write, end] of each.past) if (end > each.floor) outcomes.push(become(each, write, at));
+    for (const [write, end] of each.past) if (end > each.floor) outcomes.push(each.become(write, at));
     return outcomes;
   }
 
@@ -216,19 +236,6 @@ class Judge {
     for (const write of this.#pendingWrites) values.add(this.#writes[write].value);
     return [...values];
   }
-}
-
-/** `write` takes effect now and is what the register has. */
-function become(each: Possibility, write: number, at: number): Possibility {
-  const past = new Map(each.past);
-  past.delete(write);
-  past.set(each.current, at - BEFORE);
-  return { current: write, since: at, past, floor: each.floor };
-}
-
-/** `write` took effect just before the current one did. */
-function squeeze(each: Possibility, write: number): Possibility {
-  return { ...each, past: new Map(each.past).set(write, each.since - SQUEEZED) };
 }
 
 /** Leaves out those that allow nothing that a like one does not allow. */
