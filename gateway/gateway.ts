@@ -67,7 +67,8 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
     directory.value.release();
     throw new Error(records.message);
   }
-  const gateway = new Gateway(loaded.config, directory.value, records.value, options, await HashPool.create());
+  const hasher = await HashPool.create({ clock: new SystemClock(), log: options.log });
+  const gateway = new Gateway(loaded.config, directory.value, records.value, options, hasher);
   try {
     await gateway.start();
     return gateway;

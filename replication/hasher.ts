@@ -4,6 +4,6 @@
 export interface Hasher {
   /** xxh64 with seed 0. */
   sum(bytes: Uint8Array): bigint;
-  /** The checksum of each `regionBytes` of `bytes`, the last piece may be short. `bytes` must not be used afterwards. */
+  /** The checksum of each `regionBytes` of `bytes`, the last piece may be short. `bytes` must not be used afterwards. Rejects when the threads fail or are ended. */
   sums(bytes: Buffer, regionBytes: number): Promise<bigint[]>;
 }

@@ -71,7 +71,7 @@ export class Scrub {
       if (this.#alone()) break;
       const length = Math.min(CHUNK_BYTES * CHUNKS_AT_ONCE, sizeBytes - offset);
       await this.#chunk(offset, length);
-      this.comparedBytes += length;
+      if (!this.#stopped) this.comparedBytes += length;
       await this.#options.saved();
     }
     return !this.#stopped;
@@ -120,17 +120,23 @@ export class Scrub {
     const pieces: Promise<bigint[] | undefined>[] = [];
     for (let from = offset; from < offset + length; from += CHUNK_BYTES) {
       const piece = Math.min(CHUNK_BYTES, offset + length - from);
-      pieces.push(
-        this.#read(copy.device, from, piece).then((data) =>
-          data === null ? undefined : this.#options.hasher.sums(data, this.#options.sums.regionBytes),
-        ),
-      );
+      pieces.push(this.#read(copy.device, from, piece).then((data) => (data === null ? undefined : this.#hash(data))));
     }
     for (const piece of await Promise.all(pieces)) {
       if (piece === undefined) return undefined;
       sums.push(...piece);
     }
     return sums;
+  }
+
+  /** Undefined: the checksums cannot be computed. Nothing can be compared then, so the pass ends. */
+  async #hash(data: Buffer): Promise<bigint[] | undefined> {
+    try {
+      return await this.#options.hasher.sums(data, this.#options.sums.regionBytes);
+    } catch {
+      this.#stopped = true;
+      return undefined;
+    }
   }
 
   async #read(device: Device, offset: number, length: number): Promise<Buffer | null> {

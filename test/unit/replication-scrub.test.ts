@@ -222,6 +222,22 @@ test('stop ends a pass early and says so', async () => {
   assert.equal(await running, false);
 });
 
+test('checksums that cannot be computed end a pass early: nothing counts as compared, nothing is rejected', async () => {
+  const rig = await Rig.mirrored();
+  const { hasher } = rig;
+  const batches: Promise<bigint[]>[] = [];
+  hasher.sums = () => {
+    const batch = Promise.reject(new Error('Terminating worker thread'));
+    batches.push(batch);
+    return batch;
+  };
+  const scrub = rig.scrub();
+  assert.equal(await rig.run(scrub), false);
+  assert.equal(batches.length, 2, 'both copies were to be hashed');
+  assert.equal(scrub.comparedBytes, 0);
+  assert.deepEqual(rig.found, []);
+});
+
 test('under concurrent writes there is never a false mismatch, planted bytes are mended, and every copy ends equal', async () => {
   await fc.assert(
     fc.asyncProperty(
