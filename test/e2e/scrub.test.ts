@@ -155,4 +155,29 @@ siteTest(test, ['nbdkit'], 'damage of both copies in several places is mended af
   assert.deepEqual(await writer.check(), []);
 });
 
+siteTest(test, [], 'SIGTERM while copies are compared ends the gateway in good order, however often', async (site) => {
+  const names = ['vol0', 'vol1', 'vol2'];
+  const gateway = await GatewayProcess.start(site, {
+    nodes: ['a', 'b'].map((id) => ({ id, embedded: { dir: site.path(`node-${id}`) } })),
+    volumes: names.map((name) => ({ name, size: '64MiB', node: 'a' })),
+    policies: { default: { scrub: { afterMirror: false, bandwidth: '100GiB' } } },
+  });
+  for (const name of names) {
+    await gateway.mirror(name, 'b');
+    await gateway.untilSynced(name, 'b');
+  }
+  for (let round = 0; round < 4; round += 1) {
+    await Promise.all(
+      names.map(async (name) => {
+        const { state } = await gateway.post<ScrubReport>(`/v1/volumes/${name}/scrub`);
+        assert.equal(state, 'running');
+      }),
+    );
+    await gateway.stop();
+    assert.doesNotMatch(gateway.program.stderr, /Terminating worker thread|UnhandledPromiseRejection/);
+    await gateway.start();
+    for (const name of names) await gateway.untilSynced(name, 'b');
+  }
+});
+
 test.run();
