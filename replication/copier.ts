@@ -82,6 +82,11 @@ export class Copier {
     this.#options.blank?.clearTouched(offset, length);
   }
 
+  /** The target is another than it was: nothing there is known to be zero. */
+  forgetBlank(): void {
+    this.#options.blank?.clearAll();
+  }
+
   async #loop(): Promise<void> {
     this.#looping = true;
     try {

@@ -142,6 +142,20 @@ export class Mirror {
     this.#look();
   }
 
+  /** Its target has lost what it held: nothing of it counts any more, and it cannot take over before all is copied. */
+  startOver(reason: string): void {
+    this.#everSynced = false;
+    this.#copier.forgetBlank();
+    this.copyAgain(0, this.dirty.sizeBytes, reason);
+    this.fallBack(reason);
+    if (this.#condition !== 'failed') this.#enter('lost', reason);
+  }
+
+  /** Is everything the volume has there on the mirror now, as far as it was ever sent? */
+  holds(offset: number, length: number): boolean {
+    return !this.dirty.anyIn(offset, length) && !this.queue.overlaps(offset, length);
+  }
+
   /** The target answers. */
   connected(): void {
     this.#up = true;
@@ -211,14 +225,7 @@ export class Mirror {
 
   /** Rule 17: may it answer a read of this range now? The caller looks at writes in flight, and asks again when the answer is there. */
   mayRead(offset: number, length: number): boolean {
-    return (
-      this.#up &&
-      this.#everSynced &&
-      this.#distrust === null &&
-      this.#condition !== 'failed' &&
-      !this.dirty.anyIn(offset, length) &&
-      !this.queue.overlaps(offset, length)
-    );
+    return this.#up && this.#everSynced && this.#distrust === null && this.#condition !== 'failed' && this.holds(offset, length);
   }
 
   read(request: DeviceRequest): void {

@@ -10,6 +10,9 @@ import assert from 'node:assert';
 import { Bitmap } from './bitmap.js';
 import type { Change, Records } from './world.js';
 
+/** `samples` does not search long for what is known. */
+const LOOKS_PER_SAMPLE = 64;
+
 interface ExtentSums {
   sums: BigUint64Array;
   known: Uint8Array;
@@ -35,6 +38,8 @@ export class RegionSums {
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
   #root = 0n;
+  /** The region `samples` looked at last. */
+  #cursor = 0;
   #watch: RangeWatch | null = null;
 
   constructor(options: {
@@ -157,6 +162,24 @@ export class RegionSums {
     return unknown;
   }
 
+  /** Up to `most` ranges with the checksum each must have, spread over the volume; others each time. `counts`: does the range? */
+  samples(most: number, counts: (offset: number, length: number) => boolean): { offset: number; length: number; sum: bigint }[] {
+    const { regions, sizeBytes } = this.verified;
+    const samples: { offset: number; length: number; sum: bigint }[] = [];
+    const looks = Math.min(regions, most * LOOKS_PER_SAMPLE);
+    // A stride that visits every region before it comes back to one, in steps that look random.
+    let stride = Math.max(1, Math.floor(regions * 0.618));
+    while (gcd(stride, regions) !== 1) stride += 1;
+    for (let look = 0; look < looks && samples.length < most; look += 1) {
+      this.#cursor = (this.#cursor + stride) % regions;
+      const sum = this.get(this.#cursor);
+      const offset = this.#cursor * this.regionBytes;
+      const length = Math.min(this.regionBytes, sizeBytes - offset);
+      if (sum !== null && counts(offset, length)) samples.push({ offset, length, sum });
+    }
+    return samples;
+  }
+
   /** Forgets everything, as changes to commit: no mirror is left, so nothing keeps checksums true. */
   dropAll(): Change[] {
     const keys = new Set<string>();
@@ -193,6 +216,10 @@ export class RegionSums {
   #key(extent: number): string {
     return this.#prefix + extent.toString(16).padStart(8, '0');
   }
+}
+
+function gcd(one: number, other: number): number {
+  return other === 0 ? one : gcd(other, one % other);
 }
 
 function encode(sums: ExtentSums): Uint8Array {

@@ -5,9 +5,9 @@ import type { Clock, Log, Timer } from '../../replication/world.js';
 import { type NodeView, type Outcome, refuse, type TargetRef, type Verdict } from '../control.js';
 import type { ControlledNode } from '../placement/node-control.js';
 import type { NodeFacts } from '../placement/node-facts.js';
-import type { DoubtRecords } from '../upstream/doubt-records.js';
+
 import type { Requirements } from '../upstream/features.js';
-import { Upstream, type UpstreamEvents } from '../upstream/upstream.js';
+import { type TargetMemory, Upstream, type UpstreamEvents } from '../upstream/upstream.js';
 import type { Dialer } from '../wire.js';
 import { StorageNode } from './node.js';
 
@@ -70,8 +70,8 @@ export class Fleet {
     return [...this.#nodes.values()];
   }
 
-  /** The connection to a target, not started. `doubts` null: nothing that is written there is ever read again. */
-  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, doubts: DoubtRecords | null): Outcome<Upstream> {
+  /** The connection to a target, not started. `memory` null: nothing that is written there is ever read again. */
+  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, memory: TargetMemory | null): Outcome<Upstream> {
     const node = this.#nodes.get(target.node);
     if (node === undefined)
       return refuse('node-not-found', `node ${target.node} is not in the configuration: add it, or restore the configuration that had it`);
@@ -84,7 +84,7 @@ export class Fleet {
         connections: node.config.connectionsMax,
         zombieMs: node.config.zombieMs,
         unflushedBytesMax: UNFLUSHED_BYTES_MAX,
-        doubts,
+        memory,
         needs,
         dialer,
         clock,
@@ -98,6 +98,7 @@ export class Fleet {
           void this.#nodes.get(target.node)?.look();
         },
         blocked: (reason) => events.blocked(reason),
+        unlike: (finding) => events.unlike(finding),
       },
       () => this.#nodes.get(target.node)?.forget(upstream),
     );

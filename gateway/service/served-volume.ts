@@ -177,7 +177,7 @@ export class ServedVolume {
       clock,
       log,
       hasher,
-      connect: (target, needs, events, doubts) => fleet.connect(target, needs, events, doubts),
+      connect: (target, needs, events, memory) => fleet.connect(target, needs, events, memory),
       fact: (fact) => {
         this.noteFact(fact);
         this.#world.fact(this.name, fact);

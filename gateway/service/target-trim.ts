@@ -21,7 +21,8 @@ export async function trimTarget(fleet: Fleet, clock: Clock, target: TargetRef):
   const failed = new Promise<string>((resolve) => {
     fail = resolve;
   });
-  const opened = fleet.connect(target, { sizeBytes, blockMinimum: 4096 }, { connected: () => {}, lost: fail, blocked: fail }, null);
+  const events = { connected: () => {}, lost: fail, blocked: fail, unlike: async () => true };
+  const opened = fleet.connect(target, { sizeBytes, blockMinimum: 4096 }, events, null);
   if (!opened.ok) return opened;
   const upstream = opened.value;
   const timer: Timer = clock.after(PATIENCE_MS, () => fail(`it did not answer for ${PATIENCE_MS / 1000} s`));

@@ -6,10 +6,12 @@
 // Overlapping writes must not be given to it at once: its user serialises them (rule 4).
 import assert from 'node:assert';
 import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
+import type { Hasher } from '../../replication/hasher.js';
 import { type Change, type Clock, type Log, sleep, type Timer } from '../../replication/world.js';
 import type { TargetRef } from '../control.js';
 import type { Negotiated } from '../nbd/client-handshake.js';
 import type { Dialer, WireAddress } from '../wire.js';
+import { ContentsCheck, type ContentsFinding } from './contents-check.js';
 import type { DoubtRecords } from './doubt-records.js';
 import { type Features, featuresOf, findMismatch, type Requirements } from './features.js';
 import { type GuardRange, Guards } from './guards.js';
@@ -20,14 +22,27 @@ import { Link } from './link.js';
 import { Replay } from './replay.js';
 import { splitJob } from './splitter.js';
 import { Unflushed } from './unflushed.js';
+import type { Sample, Witnesses } from './witnesses.js';
 
 const RETRY_MS = [10, 20, 50, 100, 200, 500, 1000] as const;
 /** A mismatch may be mended by an operator; looking again costs little. */
 const BLOCKED_RETRY_MS = 5000;
 const HANDSHAKE_MS = 10_000;
 const FLUSH_RETRY_MS = 1000;
+/** A node that shakes hands and then does not answer what it holds is tried again. */
+const CHECK_MS = 10_000;
 /** Settled instead of an error number when a flush's connection was lost: it must be sent again as a whole. */
 const LOST = -1;
+
+/** What is remembered of a target beyond one connection to it, by the volume whose copy it holds. */
+export interface TargetMemory {
+  /** Where guarded ranges are written down. */
+  doubts: DoubtRecords;
+  witnesses: Witnesses;
+  hasher: Hasher;
+  /** What else the target must hold now, whatever it has not flushed set aside. */
+  expected(): Sample[];
+}
 
 export interface UpstreamOptions {
   target: TargetRef;
@@ -39,8 +54,8 @@ export interface UpstreamOptions {
   /** How long a request of a lost connection may still land in the node; 0: the node fences them itself (an agent). */
   zombieMs: number;
   unflushedBytesMax: number;
-  /** Where guarded ranges are written down; null: they die with the process. */
-  doubts: DoubtRecords | null;
+  /** Null: what is written there is never read again. */
+  memory: TargetMemory | null;
   needs: Requirements;
   dialer: Dialer;
   clock: Clock;
@@ -54,6 +69,8 @@ export interface UpstreamEvents {
   lost(reason: string): void;
   /** It answers but cannot be a copy of this volume; requests wait. */
   blocked(reason: string): void;
+  /** It came back and does not hold what it must. True: that is known and will be mended, it may go on; false: it is blocked. */
+  unlike(finding: ContentsFinding): Promise<boolean>;
 }
 
 /**
@@ -98,6 +115,11 @@ export class Upstream implements Device {
   #waiting: Job[] = [];
   /** Lost with their connection; sent again by `sequence`. */
   #resend: Job[] = [];
+  #check: ContentsCheck | null = null;
+  /** The last reason told of why it cannot be a copy. */
+  #told: string | null = null;
+  /** Before this moment a request of an earlier gateway may undo what is written: no witness is taken of it. */
+  #witnessFromMs = 0;
   #replay: Replay | null = null;
   /** Writes sent again that must be answered before anything else is sent. */
   readonly #firstWrites = new Set<Job>();
@@ -169,7 +191,8 @@ export class Upstream implements Device {
 
   start(): void {
     assert(this.#links.length === 0 && this.#others.size === 0);
-    for (const doubt of this.#options.doubts?.load() ?? []) {
+    this.#witnessFromMs = this.#clock.nowMs() + this.#options.zombieMs;
+    for (const doubt of this.#options.memory?.doubts.load() ?? []) {
       const range = this.#guards.protect(
         doubt.offset,
         doubt.end - doubt.offset,
@@ -256,6 +279,7 @@ export class Upstream implements Device {
     }
     const requests = [...owners].sort((one, other) => one.sequence - other.sequence).map((job) => job.request!);
     this.#enter('abandoned', 'given up');
+    this.#options.memory?.witnesses.dropUnproven();
     this.#gone();
     this.#settled = settled;
     this.#dropQueues();
@@ -266,7 +290,7 @@ export class Upstream implements Device {
 
   /** The changes that forget what a restart would guard here: the target is given up, or is no copy any more. */
   forgetDoubts(): Change[] {
-    return this.#options.doubts?.removeAll() ?? [];
+    return this.#options.memory?.doubts.removeAll() ?? [];
   }
 
   /** Ends the connections; requests that are not answered are dropped without an answer. */
@@ -291,7 +315,7 @@ export class Upstream implements Device {
   /** Takes the upstream's own requests, and parts of admitted ones: they never wait for memory. */
   sendPart(job: Job): void {
     this.#number(job);
-    if (this.#state === 'ready' || this.#state === 'resending' || (this.#state === 'replaying' && job.replay)) this.transmit(job);
+    if (this.#state === 'ready' || this.#state === 'resending' || (this.#catchingUp && job.replay)) this.transmit(job);
     else if (!this.#over) this.#resend.push(job);
   }
 
@@ -311,6 +335,7 @@ export class Upstream implements Device {
   /** Sends a job now; only while a connection stands. */
   transmit(job: Job): void {
     const features = this.#features!;
+    if (job.writes) this.#options.memory?.witnesses.forget(job.offset, job.length);
     if (job.op === OP.FLUSH) {
       this.#transmitFlush(job);
       return;
@@ -336,6 +361,11 @@ export class Upstream implements Device {
     }
     job.sentMs = this.#clock.nowMs();
     this.#links[job.lane % this.#links.length].send(job);
+  }
+
+  /** The node is back, and only what brings it to where it was is sent. */
+  get #catchingUp(): boolean {
+    return this.#state === 'replaying' || this.#check !== null;
   }
 
   get #over(): boolean {
@@ -442,7 +472,7 @@ export class Upstream implements Device {
   }
 
   #protect(job: Job, expiresMs: number): GuardRange {
-    const { doubts } = this.#options;
+    const doubts = this.#options.memory?.doubts ?? null;
     const range = this.#guards.protect(job.offset, job.length, expiresMs, doubts?.number() ?? 0);
     if (doubts !== null) this.#unsaved.add(range);
     return range;
@@ -466,7 +496,7 @@ export class Upstream implements Device {
     this.#unsaved.clear();
     this.#afterSave = [];
     try {
-      await this.#options.doubts!.save(
+      await this.#options.memory!.doubts.save(
         ranges.flatMap((range) => this.#guards.touched(range.offset, range.end - range.offset).filter((each) => each.range === range)),
       );
     } catch (error) {
@@ -490,7 +520,7 @@ export class Upstream implements Device {
   /** GuardSettler: a restart need not guard these ranges any more. */
   async strike(numbers: number[]): Promise<boolean> {
     try {
-      await this.#options.doubts?.remove(numbers);
+      await this.#options.memory?.doubts.remove(numbers);
       return true;
     } catch (error) {
       this.#options.log.warn({ target: this.target, reason: (error as Error).message }, 'settled ranges could not be struck off yet');
@@ -560,14 +590,17 @@ export class Upstream implements Device {
   }
 
   #wrote(link: Link, job: Job): void {
+    const { memory } = this.#options;
     const data = job.op === OP.WRITE ? job.data : null;
     if (!this.#guards.empty) {
       this.#guards.wrote(job.offset, job.length, data);
-      if (this.#options.doubts !== null) for (const { range } of this.#guards.touched(job.offset, job.length)) this.#unsaved.add(range);
+      if (memory !== null) for (const { range } of this.#guards.touched(job.offset, job.length)) this.#unsaved.add(range);
     }
     if (!this.#features!.flush) return;
     if (!job.replay) this.#unflushed.add(job.offset, job.length, data, job.punch);
     link.lastWrite = this.#unflushed.next - 1;
+    if (memory !== null && data !== null && !job.replay && this.#clock.nowMs() >= this.#witnessFromMs)
+      memory.witnesses.wrote(job.offset, data, link.lastWrite);
     if (this.#unflushed.bytes >= this.#options.unflushedBytesMax / 2) this.#flushInBackground();
   }
 
@@ -577,7 +610,10 @@ export class Upstream implements Device {
 
   /** Every write below `sequence` is on stable storage: memory came free. */
   #proven(sequence: number): void {
-    if (sequence > this.#unflushed.first) this.#unflushed.dropBelow(sequence);
+    if (sequence > this.#unflushed.first) {
+      this.#unflushed.dropBelow(sequence);
+      this.#options.memory?.witnesses.proven(sequence);
+    }
     if (this.#parked.length === 0 || this.#unflushed.bytes >= this.#options.unflushedBytesMax) return;
     const parked = this.#parked;
     this.#parked = [];
@@ -677,10 +713,8 @@ export class Upstream implements Device {
     }
     const mismatch = findMismatch(negotiated, this.#options.needs);
     if (mismatch !== null) {
-      const told = this.#state === 'blocked' && this.#reason === mismatch;
-      if (this.#links.length === 0) this.#enter('blocked', mismatch);
+      if (this.#links.length === 0) this.#block(mismatch);
       link.close(mismatch);
-      if (!told && this.#state === 'blocked') this.#events.blocked(mismatch);
       return;
     }
     this.#others.delete(link);
@@ -689,16 +723,83 @@ export class Upstream implements Device {
     this.#features = featuresOf(negotiated);
     this.#incarnation += 1;
     this.#attempts = 0;
-    this.#startReplay();
+    this.#startCheck();
     if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.#dial();
+  }
+
+  #block(reason: string): void {
+    this.#enter('blocked', reason);
+    if (this.#told === reason) return;
+    this.#told = reason;
+    this.#events.blocked(reason);
+  }
+
+  /** Before anything is sent to a node that is back, it is asked for what it must hold (rule 20). */
+  #startCheck(): void {
+    const { memory } = this.#options;
+    const samples = memory === null ? [] : [...memory.witnesses.samples(), ...memory.expected()].filter((sample) => this.#isSure(sample));
+    if (memory === null || samples.length === 0) {
+      this.#startReplay();
+      return;
+    }
+    const [link] = this.#links;
+    const timer = this.#clock.after(CHECK_MS, () => link.close(`it did not say within ${CHECK_MS} ms what it holds`));
+    const check = new ContentsCheck(samples, memory.hasher, this, (finding) => {
+      timer.cancel();
+      void this.#checked(check, finding, memory);
+    });
+    this.#check = check;
+    check.run();
+  }
+
+  /** Must the target hold it now? Not where it may have forgotten something that is sent again, or an old request may land. */
+  #isSure(sample: Sample): boolean {
+    const end = sample.offset + sample.length;
+    if (this.#guards.overlaps(sample.offset, sample.length)) return false;
+    for (const job of this.#resend) if (job.writes && job.offset < end && job.offset + job.length > sample.offset) return false;
+    for (let sequence = this.#unflushed.first; sequence < this.#unflushed.next; sequence += 1) {
+      const write = this.#unflushed.get(sequence);
+      if (write.offset < end && write.offset + write.length > sample.offset) return false;
+    }
+    return true;
+  }
+
+  async #checked(check: ContentsCheck, finding: ContentsFinding, memory: TargetMemory): Promise<void> {
+    if (finding.wrong > 0) {
+      const goOn = await this.#events.unlike(finding);
+      if (this.#check !== check) return;
+      if (!goOn) {
+        this.#check = null;
+        this.#turnAway(
+          `it came back with other contents: ${finding.wrong} of ${finding.checked} samples are not what was written there and flushed, the first at offset ${finding.offset}`,
+        );
+        return;
+      }
+      memory.witnesses.clear();
+    }
+    this.#check = null;
+    this.#told = null;
+    this.#startReplay();
+  }
+
+  /** The node stands and must not be used: it is looked at again later. */
+  #turnAway(reason: string): void {
+    const links = this.#links;
+    this.#links = [];
+    for (const link of links) {
+      this.#torn.add(link);
+      link.close(reason);
+    }
+    for (const link of this.#others) link.close(reason);
+    this.#block(reason);
   }
 
   /** Requests of a replay, too, may land late if the gateway is killed: a restart must know of them (rule 13). */
   async #runReplay(replay: Replay): Promise<void> {
-    const { doubts, zombieMs } = this.#options;
-    while (doubts !== null && zombieMs > 0 && this.#replay === replay) {
+    const { memory, zombieMs } = this.#options;
+    while (memory !== null && zombieMs > 0 && this.#replay === replay) {
       try {
-        await doubts.saveReplay(replay.ranges());
+        await memory.doubts.saveReplay(replay.ranges());
         break;
       } catch (error) {
         this.#options.log.error({ target: this.target, reason: (error as Error).message }, 'a replay cannot be written down and waits');
@@ -730,7 +831,7 @@ export class Upstream implements Device {
 
   #replayed(errno: number): void {
     this.#replay = null;
-    this.#options.doubts?.saveReplay([]).catch((error: Error) => {
+    this.#options.memory?.doubts.saveReplay([]).catch((error: Error) => {
       this.#options.log.warn(
         { target: this.target, reason: error.message },
         'the end of a replay could not be written down; a restart guards its ranges',
@@ -794,8 +895,7 @@ export class Upstream implements Device {
   #lose(first: Link, reason: string): void {
     const links = this.#links;
     this.#links = [];
-    this.#replay?.stop();
-    this.#replay = null;
+    this.#dropCatchingUp();
     this.#firstWrites.clear();
     this.counters.disconnects += 1;
     this.#enter('connecting', reason);
@@ -807,6 +907,13 @@ export class Upstream implements Device {
     // None may stand before all of these have handed back what they carried.
     for (const link of this.#others) link.close(`another connection to the node was lost: ${reason}`);
     this.#events.lost(reason);
+  }
+
+  #dropCatchingUp(): void {
+    this.#check?.stop();
+    this.#check = null;
+    this.#replay?.stop();
+    this.#replay = null;
   }
 
   #doubt(unanswered: Job[]): void {
@@ -833,8 +940,7 @@ export class Upstream implements Device {
   #dropQueues(): void {
     this.#timer?.cancel();
     this.#timer = null;
-    this.#replay?.stop();
-    this.#replay = null;
+    this.#dropCatchingUp();
     this.#settler.stop();
     this.#firstWrites.clear();
     this.#delayed.clear();

@@ -4,10 +4,13 @@ import type { DirtyRecord } from '../../replication/dirty-record.js';
 import type { Mirror } from '../../replication/mirror.js';
 import type { TargetRef } from '../control.js';
 import type { Upstream } from '../upstream/upstream.js';
+import type { Witnesses } from '../upstream/witnesses.js';
 
 export interface Copy {
   target: TargetRef;
   upstream: Upstream;
+  /** What it must still hold when it comes back; outlives its upstreams. */
+  witnesses: Witnesses;
   /** Null while this copy is the active one. */
   mirror: Mirror | null;
   /** The mirror's id and its durable dirty set; null for the active copy. */

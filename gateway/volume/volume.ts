@@ -15,9 +15,11 @@ import { Throttle } from '../../replication/throttle.js';
 import { type Change, type Clock, type Log, type Records, sleep, type Timer, within } from '../../replication/world.js';
 import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
+import type { ContentsFinding } from '../upstream/contents-check.js';
 import { DoubtRecords } from '../upstream/doubt-records.js';
 import type { Requirements } from '../upstream/features.js';
-import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
+import type { TargetMemory, Upstream, UpstreamEvents } from '../upstream/upstream.js';
+import { type Sample, Witnesses } from '../upstream/witnesses.js';
 import { proveBlank } from './blank-proof.js';
 import { type Copy, describeTarget, sameTarget } from './copy.js';
 import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
@@ -35,6 +37,8 @@ const LOST_GRACE_MS = 250;
 const START_GRACE_MS = 3000;
 const STALL_MS = 2000;
 const REMOVE_DRAIN_MS = 5000;
+/** Regions with a known checksum that a target is asked for when it comes back. */
+const SAMPLES = 32;
 
 /** Refuses everything. */
 const NOWHERE: Device = { sizeBytes: 0, submit: (request) => request.complete(ERRNO.ESHUTDOWN) };
@@ -62,7 +66,7 @@ export interface VolumeOptions {
   regionBytes?: number;
   extentBytes?: number;
   /** Makes the connection to a target, not started. Refuses a node or an address nobody knows. */
-  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, doubts: DoubtRecords): Outcome<Upstream>;
+  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, memory: TargetMemory): Outcome<Upstream>;
   /** Told once for each thing that happened. */
   fact(fact: VolumeFact): void;
 }
@@ -90,6 +94,8 @@ export class Volume implements VolumeControl, Device {
   #flippingTo: TargetRef | null = null;
   /** The last failover did not succeed: its mirror failed or took too long. */
   #failoverFailed = false;
+  /** Told when a failover's roles have changed. */
+  #swapped: (() => void) | null = null;
   /** A flip still waits for the active target: told when that refuses a request. */
   #refused: ((reason: string) => void) | null = null;
   /** Number of the next mirror's id, given out once whatever becomes of it. */
@@ -446,12 +452,61 @@ export class Volume implements VolumeControl, Device {
   }
 
   #openCopy(target: TargetRef, id: string | null, cause: string): Outcome<Copy> {
-    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id, dirtyRecord: null, cause };
+    const copy = this.#newCopy(target, cause);
+    copy.id = id;
     const opened = this.#connect(copy);
     if (!opened.ok) return opened;
     copy.upstream = opened.value;
     if (id !== null) copy.dirtyRecord = new DirtyRecord(this.#options.records, this.name, id, this.#intents.extents);
     return { ok: true, value: copy };
+  }
+
+  #newCopy(target: TargetRef, cause: string): Copy {
+    const witnesses = new Witnesses(this.#options.hasher);
+    return { target, upstream: null as unknown as Upstream, witnesses, mirror: null, id: null, dirtyRecord: null, cause };
+  }
+
+  #memoryOf(copy: Copy): TargetMemory {
+    return {
+      doubts: new DoubtRecords(this.#options.records, this.name, copy.target),
+      witnesses: copy.witnesses,
+      hasher: this.#options.hasher,
+      expected: () => this.#expected(copy),
+    };
+  }
+
+  /** Regions of known checksum that a copy must hold whatever it has not flushed. */
+  #expected(copy: Copy): Sample[] {
+    const { mirror } = copy;
+    // What an earlier gateway's requests may still hit is not sure.
+    if (this.#zombieTimer !== null || (mirror === null && copy !== this.#active)) return [];
+    return this.#sums.samples(SAMPLES, (offset, length) => mirror === null || mirror.holds(offset, length));
+  }
+
+  /**
+   * A target came back without what it must hold. The active one is not used. A mirror that was ours begins anew, when it is blank
+   * or some of it is there still; one that holds something else altogether is left alone until someone looks (rule 20).
+   */
+  async #unlike(copy: Copy, finding: ContentsFinding): Promise<boolean> {
+    const { mirror } = copy;
+    const ours = finding.blank || finding.wrong < finding.checked;
+    this.#options.log.error({ volume: this.name, target: copy.target, ...finding }, 'a target came back with other contents');
+    if (mirror === null || this.#closed || this.#leaving.has(copy)) return false;
+    try {
+      if (!ours) {
+        await this.#options.records.commit([{ remove: oursKey(copy.target) }]);
+        return false;
+      }
+      mirror.startOver(`it came back ${finding.blank ? 'blank' : 'without some of what was written there'}: all is copied again`);
+      await this.#commit(copy.dirtyRecord!.addAll());
+      return copy.mirror === mirror;
+    } catch (error) {
+      this.#options.log.error(
+        { volume: this.name, reason: (error as Error).message },
+        'that a mirror begins anew cannot be written down yet',
+      );
+      return false;
+    }
   }
 
   #connect(copy: Copy): Outcome<Upstream> {
@@ -462,8 +517,9 @@ export class Volume implements VolumeControl, Device {
         connected: () => this.#connected(copy),
         lost: (reason) => this.#lost(copy, reason),
         blocked: (reason) => this.#blocked(copy, reason),
+        unlike: (finding) => this.#unlike(copy, finding),
       },
-      new DoubtRecords(this.#options.records, this.name, copy.target),
+      this.#memoryOf(copy),
     );
   }
 
@@ -527,10 +583,10 @@ export class Volume implements VolumeControl, Device {
     const connected = new Promise<string | null>((resolve) => {
       settle = resolve;
     });
-    const copy: Copy = { target, upstream: null as unknown as Upstream, mirror: null, id: null, dirtyRecord: null, cause };
+    const copy = this.#newCopy(target, cause);
     let joined = false;
-    const doubts = new DoubtRecords(this.#options.records, this.name, target);
-    const stale = doubts.removeAll();
+    const memory = this.#memoryOf(copy);
+    const stale = memory.doubts.removeAll();
     try {
       // What was guarded there when it was a copy before has no meaning for what will be.
       if (stale.length > 0) await this.#options.records.commit(stale);
@@ -544,8 +600,9 @@ export class Volume implements VolumeControl, Device {
         connected: () => (joined ? this.#connected(copy) : settle(null)),
         lost: (reason) => joined && this.#lost(copy, reason),
         blocked: (reason) => (joined ? this.#blocked(copy, reason) : settle(reason)),
+        unlike: (finding) => this.#unlike(copy, finding),
       },
-      doubts,
+      memory,
     );
     if (!opened.ok) return opened;
     copy.upstream = opened.value;
@@ -750,6 +807,8 @@ export class Volume implements VolumeControl, Device {
     for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);
     this.path.swap(to.upstream);
     this.#setMirrors();
+    this.#swapped?.();
+    this.#swapped = null;
     if (wasReady) from.mirror.connected();
     for (const copy of this.#mirrorCopies()) copy.mirror.poke();
     // The pause is known only when hosts go on; the record has the certificate without it until the next commit.
@@ -805,9 +864,14 @@ export class Volume implements VolumeControl, Device {
     const fresh = opened.value;
     from.upstream = fresh;
     this.#staleDoubts = old.forgetDoubts();
-    const { requests, doubtful } = old.abandon(() => {
-      if (!this.#closed && this.#copies.includes(from) && from.upstream === fresh) fresh.start();
-    });
+    // It starts when nothing old can land any more and it is known what it lacks.
+    let waits = 2;
+    const come = (): void => {
+      waits -= 1;
+      if (waits === 0 && !this.#closed && this.#copies.includes(from) && from.upstream === fresh) fresh.start();
+    };
+    this.#swapped = come;
+    const { requests, doubtful } = old.abandon(come);
     this.path.takeBack(requests);
     return { doubtful };
   }

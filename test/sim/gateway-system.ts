@@ -141,7 +141,7 @@ class GatewayIncarnation implements Incarnation {
       hasher: HASHER,
       regionBytes: REGION_BYTES,
       extentBytes: EXTENT_BYTES,
-      connect: (target, needs, events, doubts) => {
+      connect: (target, needs, events, memory) => {
         const place = nodes.find((node) => node.name === target.node);
         if (place === undefined) return refuse('node-not-found', `no node ${target.node}`);
         const options = {
@@ -151,7 +151,7 @@ class GatewayIncarnation implements Incarnation {
           connections: 3,
           zombieMs: place.zombieMs,
           unflushedBytesMax: UNFLUSHED_BYTES,
-          doubts,
+          memory,
           needs,
           dialer,
           clock,

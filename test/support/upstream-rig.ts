@@ -1,8 +1,12 @@
 // An upstream on a scripted node and a clock that stands still: what tests of reconnecting, replaying and guarding need.
 import assert from 'node:assert/strict';
-import { Upstream, type UpstreamOptions } from '../../gateway/upstream/upstream.js';
+import { DoubtRecords } from '../../gateway/upstream/doubt-records.js';
+import { type TargetMemory, Upstream, type UpstreamOptions } from '../../gateway/upstream/upstream.js';
+import { type Sample, Witnesses } from '../../gateway/upstream/witnesses.js';
 import { OP, type Op, PromisedRequest } from '../../replication/device.js';
 import { ManualClock } from './manual-clock.js';
+import { MemoryRecords } from './memory-records.js';
+import { TestHasher } from './path-rig.js';
 import { QuietLog } from './quiet-log.js';
 import { ScriptedNode, turns } from './scripted-node.js';
 
@@ -22,8 +26,10 @@ export class UpstreamRig {
   readonly log = new QuietLog();
   readonly node: ScriptedNode;
   readonly upstream: Upstream;
-  /** `connected`, `lost: why`, `blocked: why`, in order. */
+  /** `connected`, `lost: why`, `blocked: why`, `unlike: how many of how many`, in order. */
   readonly told: string[] = [];
+  /** What it answers when a target came back with other contents. */
+  mends = false;
 
   constructor(options: Partial<UpstreamOptions> & { node?: ScriptedNode; sizeBytes?: number } = {}) {
     const { node, sizeBytes = 1024 * 1024, ...rest } = options;
@@ -36,7 +42,7 @@ export class UpstreamRig {
         connections: 1,
         zombieMs: 0,
         unflushedBytesMax: 1024 * 1024,
-        doubts: null,
+        memory: null,
         needs: { sizeBytes, blockMinimum: 1 },
         dialer: this.node,
         clock: this.clock,
@@ -47,6 +53,10 @@ export class UpstreamRig {
         connected: () => this.told.push('connected'),
         lost: (reason) => this.told.push(`lost: ${reason}`),
         blocked: (reason) => this.told.push(`blocked: ${reason}`),
+        unlike: async ({ wrong, checked, blank }) => {
+          this.told.push(`unlike: ${wrong} of ${checked}${blank ? ', blank' : ''}`);
+          return this.mends;
+        },
       },
     );
   }
@@ -86,6 +96,17 @@ export class UpstreamRig {
       await turns();
     }
   }
+}
+
+/** What a volume would remember of the rig's target; `expected`: what else it must hold. */
+export function memoryOf(records = new MemoryRecords(), expected: Sample[] = []): TargetMemory {
+  const hasher = new TestHasher();
+  return {
+    doubts: new DoubtRecords(records, 'v', { node: 'a', export: '' }),
+    witnesses: new Witnesses(hasher),
+    hasher,
+    expected: () => expected,
+  };
 }
 
 /** 512 bytes, or `length`, of one value. */

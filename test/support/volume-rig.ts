@@ -73,7 +73,7 @@ export class VolumeRig {
       hasher: new TestHasher(),
       regionBytes: 1024,
       extentBytes: 4096,
-      connect: (to, needs, events, doubts) => ({
+      connect: (to, needs, events, memory) => ({
         ok: true,
         value: new Upstream(
           {
@@ -83,7 +83,7 @@ export class VolumeRig {
             connections: 1,
             zombieMs: options.zombieMs ?? 0,
             unflushedBytesMax: 1024 * 1024,
-            doubts,
+            memory,
             needs,
             dialer: this.nodes[to.node],
             clock: this.clock,

@@ -3,11 +3,10 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
-import { DoubtRecords } from '../../gateway/upstream/doubt-records.js';
 import { ERRNO, OP } from '../../replication/device.js';
 import { MemoryRecords } from '../support/memory-records.js';
 import { FLAG, type NodeRequest, ScriptedNode, turns } from '../support/scripted-node.js';
-import { filled, UpstreamRig, type WatchedRequest } from '../support/upstream-rig.js';
+import { filled, memoryOf, UpstreamRig, type WatchedRequest } from '../support/upstream-rig.js';
 
 const test = suite('upstream zombies');
 const ZOMBIE_MS = 10_000;
@@ -190,15 +189,14 @@ test('what the node says of its holes counts for nothing while bytes are kept fo
 
 test('a gateway that was killed takes its guards up again: what lands after its restart is not seen either', async () => {
   const records = new MemoryRecords();
-  const doubts = (): DoubtRecords => new DoubtRecords(records, 'v', { node: 'a', export: '' });
-  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: doubts() });
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
   const zombie = await withZombie(rig);
   const newer = rig.write(0, filled(2));
   await turns();
   assert.equal(newer.errno, 0);
   rig.node.cut();
   rig.upstream.close();
-  const again = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: doubts(), node: rig.node });
+  const again = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records), node: rig.node });
   zombie.land();
   const read = again.read(0, 512);
   await turns();
@@ -214,7 +212,7 @@ test('a gateway that was killed takes its guards up again: what lands after its 
 for (const failing of ['before', 'after'] as const) {
   test(`while guards cannot be written down (failing ${failing} the store did it) nothing is acknowledged there`, async () => {
     const records = new MemoryRecords();
-    const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: new DoubtRecords(records, 'v', { node: 'a', export: '' }) });
+    const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
     rig.node.hold = () => true;
     const write = rig.write(0, filled(1));
     await turns();
@@ -235,7 +233,7 @@ for (const failing of ['before', 'after'] as const) {
 
 test('an upstream that is closed while its store fails leaves no timer running for ever', async () => {
   const records = new MemoryRecords();
-  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, doubts: new DoubtRecords(records, 'v', { node: 'a', export: '' }) });
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
   rig.node.hold = () => true;
   rig.write(0, filled(1));
   await turns();

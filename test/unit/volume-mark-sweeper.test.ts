@@ -4,11 +4,12 @@ import assert from 'node:assert/strict';
 import { suite } from 'uvu';
 import type { Upstream } from '../../gateway/upstream/upstream.js';
 import type { Copy } from '../../gateway/volume/copy.js';
+import { Witnesses } from '../../gateway/upstream/witnesses.js';
 import { MarkSweeper } from '../../gateway/volume/mark-sweeper.js';
 import { ERRNO, OP } from '../../replication/device.js';
 import { DirtyRecord } from '../../replication/dirty-record.js';
 import type { MemoryDevice } from '../support/memory-device.js';
-import { PathRig } from '../support/path-rig.js';
+import { PathRig, TestHasher } from '../support/path-rig.js';
 import { QuietLog } from '../support/quiet-log.js';
 import { turns } from '../support/scripted-node.js';
 import { filled } from '../support/upstream-rig.js';
@@ -30,6 +31,7 @@ class Rig extends PathRig {
       {
         target: { node: 'a', export: '' },
         upstream: upstream(Object.assign(rig.source, { ready: true })),
+        witnesses: new Witnesses(new TestHasher()),
         mirror: null,
         id: null,
         dirtyRecord: null,
@@ -38,6 +40,7 @@ class Rig extends PathRig {
       {
         target: { node: 'b', export: '' },
         upstream: upstream(device),
+        witnesses: new Witnesses(new TestHasher()),
         mirror,
         id: 'm1',
         dirtyRecord: new DirtyRecord(rig.records, 'v', 'm1', EXTENTS),

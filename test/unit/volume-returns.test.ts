@@ -1,0 +1,137 @@
+// A copy that comes back with other contents (rule 20): a mirror that lost what it held begins anew and does not take over
+// before it is whole; one with somebody else's data is left alone; an active target like that is never served from.
+import assert from 'node:assert/strict';
+import { suite } from 'uvu';
+import type { ScriptedNode } from '../support/scripted-node.js';
+import { turns } from '../support/scripted-node.js';
+import { filled } from '../support/upstream-rig.js';
+import { target, VolumeRig } from '../support/volume-rig.js';
+
+const test = suite('volume/returns');
+
+/** A volume with contents on a, mirrored on b, all flushed. */
+async function written(): Promise<VolumeRig> {
+  const rig = await VolumeRig.start();
+  for (let offset = 0; offset < rig.sizeBytes; offset += 1024) rig.write(offset, filled(1 + offset / 1024, 1024));
+  await turns();
+  rig.flush();
+  await rig.addMirror('b');
+  await rig.until(() => rig.records.list('dirty/v/').length === 0, 'the mirror has flushed all it lacked');
+  return rig;
+}
+
+/** The last three conditions of the mirror on b. */
+function conditions(rig: VolumeRig): string[] {
+  const told: string[] = [];
+  for (const fact of rig.facts) if (fact.type === 'mirror-state' && fact.target.node === 'b') told.push(fact.to);
+  return told.slice(-3);
+}
+
+function replaceDisk(node: ScriptedNode, value: number): void {
+  node.crash();
+  node.bytes.fill(value);
+  node.durable.fill(value);
+}
+
+test('a mirror that comes back blank is copied anew before it may take over', async () => {
+  const rig = await written();
+  replaceDisk(rig.nodes.b, 0);
+  await turns();
+  await rig.until(() => rig.state('b') === 'synced', 'the mirror is whole again');
+  assert.deepEqual(conditions(rig), ['lost', 'copying', 'synced']);
+  assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
+  await rig.stop();
+});
+
+test('a mirror that is blank and not copied yet is as such in the record: a restart does not take it for whole', async () => {
+  const rig = await written();
+  // Nothing can be copied.
+  rig.nodes.a.hold = () => true;
+  replaceDisk(rig.nodes.b, 0);
+  await rig.pass(1000);
+  assert.equal(rig.state('b'), 'copying');
+  assert.deepEqual(
+    rig.record().mirrors.map(({ synced }) => synced),
+    [false],
+  );
+  rig.nodes.a.hold = () => false;
+  await rig.stop();
+});
+
+test("a mirror that comes back with somebody else's data is latched and not overwritten", async () => {
+  const rig = await written();
+  replaceDisk(rig.nodes.b, 0xee);
+  await rig.pass(2000);
+  assert.equal(rig.state('b'), 'failed');
+  assert.match(rig.volume.mirrors()[0].reason!, /other contents/);
+  rig.write(0, filled(9));
+  await rig.pass(1000);
+  assert(
+    rig.nodes.b.bytes.every((byte) => byte === 0xee),
+    'nothing was written there',
+  );
+  const removed = await rig.finish(rig.volume.removeMirror(target('b'), 'test'));
+  assert(removed.ok);
+  const added = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  assert(!added.ok);
+  assert.equal(added.code, 'target-not-blank');
+  await rig.stop();
+});
+
+test('an active target that comes back blank is failed over from, and then copied anew', async () => {
+  const rig = await written();
+  replaceDisk(rig.nodes.a, 0);
+  await turns();
+  const read = rig.read(0, 1024);
+  await rig.until(() => read.errno !== null, 'the read is answered');
+  assert.deepEqual(read.data, filled(1, 1024));
+  assert.deepEqual(rig.volume.active, target('b'));
+  await rig.until(() => rig.state('a') === 'synced', 'the old target is a mirror again');
+  assert.deepEqual(rig.nodes.a.bytes, rig.nodes.b.bytes);
+  await rig.stop();
+});
+
+test('an old target that comes back blank after a failover is copied anew, not taken for a mirror in step', async () => {
+  const rig = await written();
+  rig.nodes.a.up = false;
+  rig.nodes.a.cut();
+  await rig.until(() => rig.volume.active.node === 'b', 'failed over');
+  rig.nodes.a.bytes.fill(0);
+  rig.nodes.a.durable.fill(0);
+  rig.nodes.a.up = true;
+  await rig.until(() => rig.state('a') === 'synced', 'it is a mirror again');
+  assert.deepEqual(rig.nodes.a.bytes, rig.nodes.b.bytes);
+  await rig.stop();
+});
+
+test('without a mirror, an active target that comes back blank is not served from, and hosts are told why they wait', async () => {
+  const rig = await VolumeRig.start();
+  rig.write(4096, filled(5));
+  await turns();
+  rig.flush();
+  await turns();
+  const before = Buffer.from(rig.nodes.a.bytes);
+  replaceDisk(rig.nodes.a, 0);
+  await rig.pass(3000);
+  const read = rig.read(4096, 512);
+  await rig.pass(1000);
+  assert.equal(read.errno, null);
+  assert.equal(rig.volume.service.state, 'blocked');
+  assert.match(rig.volume.service.reason!, /other contents/);
+  before.copy(rig.nodes.a.bytes);
+  await rig.until(() => read.errno !== null, 'its data is back');
+  assert.deepEqual(read.data, filled(5));
+  await rig.stop();
+});
+
+test('copies that a restart of the gateway finds blank are noticed by their stored checksums', async () => {
+  const rig = await written();
+  replaceDisk(rig.nodes.b, 0);
+  const again = await rig.restarted();
+  await again.until(() => again.state('b') === 'synced', 'copied anew');
+  assert.deepEqual(conditions(again), ['lost', 'copying', 'synced']);
+  assert.deepEqual(again.nodes.b.bytes, again.nodes.a.bytes);
+  await again.stop();
+});
+
+test.run();
