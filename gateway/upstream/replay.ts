@@ -15,21 +15,26 @@ export interface ReplaySender {
 
 export class Replay {
   readonly #sender: ReplaySender;
-  readonly #done: (errno: number) => void;
+  readonly #refused: (offset: number, length: number, data: Buffer | null, errno: number) => void;
+  readonly #done: () => void;
   readonly #pieces: UnflushedWrite[];
   #running = 0;
   #next = 0;
-  #errno = 0;
   #stopped = false;
 
-  /** `newer`: ranges that hold something newer than the unflushed list, or will. */
+  /**
+   * `newer`: ranges that hold something newer than the unflushed list, or will. `refused`: told of each piece that the target
+   * did not take (null data: zeroes), before `done`.
+   */
   constructor(
     unflushed: Unflushed,
     newer: Iterable<{ offset: number; length: number }>,
     sender: ReplaySender,
-    done: (errno: number) => void,
+    refused: (offset: number, length: number, data: Buffer | null, errno: number) => void,
+    done: () => void,
   ) {
     this.#sender = sender;
+    this.#refused = refused;
     this.#done = done;
     this.#pieces = newestPieces(unflushed, newer);
   }
@@ -57,7 +62,7 @@ export class Replay {
     }
     if (!this.#stopped && this.#running === 0 && this.#next === this.#pieces.length) {
       this.#stopped = true;
-      this.#done(this.#errno);
+      this.#done();
     }
   }
 
@@ -66,10 +71,11 @@ export class Replay {
     this.#stopped = true;
   }
 
-  readonly #settled = (errno: number): void => {
+  readonly #settled = (errno: number, job: Job): void => {
     this.#running -= 1;
-    if (errno !== 0 && this.#errno === 0) this.#errno = errno;
-    if (!this.#stopped) this.run();
+    if (this.#stopped) return;
+    if (errno !== 0) this.#refused(job.offset, job.length, job.data, errno);
+    this.run();
   };
 }
 

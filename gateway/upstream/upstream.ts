@@ -125,8 +125,8 @@ export class Upstream implements Device {
   readonly #firstWrites = new Set<Job>();
   /** A write that a replay left out for being sent again was not carried out: what it was to overwrite is missing. */
   #replayAgain = false;
-  /** A replay failed: a flush must not promise what may be lost. */
-  #replayErrno = 0;
+  /** What the node refused of a replay: kept as guards, and tried again. Until it took them a host's flush must not promise them. */
+  readonly #refusedReplays = new Set<GuardRange>();
   /** Writes that wait for memory: the unflushed list is full. */
   #parked: Job[] = [];
   #backgroundFlush = false;
@@ -413,7 +413,7 @@ export class Upstream implements Device {
 
   /** One flush for each connection that took writes since the last: another may have reached a younger incarnation. */
   #transmitFlush(job: Job): void {
-    if (this.#replayErrno !== 0) {
+    if (job.request !== null && this.#owesReplays) {
       this.#finish(job, ERRNO.EIO);
       return;
     }
@@ -471,7 +471,7 @@ export class Upstream implements Device {
     else request?.complete(ERRNO.EIO);
   }
 
-  #protect(job: Job, expiresMs: number): GuardRange {
+  #protect(job: { offset: number; length: number }, expiresMs: number): GuardRange {
     const doubts = this.#options.memory?.doubts ?? null;
     const range = this.#guards.protect(job.offset, job.length, expiresMs, doubts?.number() ?? 0);
     if (doubts !== null) this.#unsaved.add(range);
@@ -617,7 +617,10 @@ export class Upstream implements Device {
     if (this.#parked.length === 0 || this.#unflushed.bytes >= this.#options.unflushedBytesMax) return;
     const parked = this.#parked;
     this.#parked = [];
-    for (const each of parked) this.#dispatch(each);
+    for (const each of parked) {
+      if (this.ready) this.#dispatch(each);
+      else this.#waiting.push(each);
+    }
   }
 
   /** A node without FUA took a FUA write: its answer waits for a flush. */
@@ -816,7 +819,8 @@ export class Upstream implements Device {
       this.#unflushed,
       this.#resend.filter((job) => job.writes),
       this,
-      (errno) => this.#replayed(errno),
+      (offset, length, data, errno) => this.#replayRefused(offset, length, data, errno),
+      () => this.#replayed(),
     );
     this.#replay = replay;
     // What is sent again is guarded durably before it can be acknowledged.
@@ -829,7 +833,25 @@ export class Upstream implements Device {
     else this.#becomeReady();
   }
 
-  #replayed(errno: number): void {
+  /** It would show older bytes than were acknowledged: reads get the right ones from a guard, which is written again and again. */
+  #replayRefused(offset: number, length: number, data: Buffer | null, errno: number): void {
+    this.#options.log.error(
+      { target: this.target, offset, length, errno },
+      'a node refused a write it may have forgotten: flushes fail until it takes it',
+    );
+    const range = this.#protect({ offset, length }, this.#clock.nowMs());
+    this.#guards.wrote(offset, length, data);
+    this.#refusedReplays.add(range);
+  }
+
+  get #owesReplays(): boolean {
+    if (this.#refusedReplays.size === 0) return false;
+    const live = new Set(this.#guards.ranges());
+    for (const range of this.#refusedReplays) if (!live.has(range)) this.#refusedReplays.delete(range);
+    return this.#refusedReplays.size > 0;
+  }
+
+  #replayed(): void {
     this.#replay = null;
     this.#options.memory?.doubts.saveReplay([]).catch((error: Error) => {
       this.#options.log.warn(
@@ -837,12 +859,6 @@ export class Upstream implements Device {
         'the end of a replay could not be written down; a restart guards its ranges',
       );
     });
-    this.#replayErrno = errno;
-    if (errno !== 0)
-      this.#options.log.error(
-        { target: this.target, errno },
-        'a node refused writes it may have forgotten: flushes fail until it takes them',
-      );
     const writes = this.#resend.filter((job) => job.writes).sort((one, other) => one.sequence - other.sequence);
     this.#resend = this.#resend.filter((job) => !job.writes);
     if (writes.length === 0) {

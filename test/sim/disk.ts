@@ -41,8 +41,11 @@ export class SimDisk {
   readonly bad: BadRange[] = [];
   /** Writes to blocks that are not allocated fail. */
   full = false;
+  /** Another disk stands in its place (see `replace`). */
+  replaced = false;
   readonly #random: Random;
   readonly #cached = new Map<number, CachedBlock>();
+  #writes = 0;
 
   constructor(sizeBytes: number, random: Random) {
     assert(sizeBytes % BLOCK_BYTES === 0);
@@ -65,6 +68,7 @@ export class SimDisk {
 
   /** False: an I/O error; some of the blocks may have been written. `data` null: zeroes, given back to the file system with `punch`. */
   write(block: number, count: number, data: Buffer | null, ticket: WriteTicket, punch = false): boolean {
+    this.#writes += 1;
     const fails = this.#isBad(block, count, 'writes');
     for (let each = block; each < block + count; each += 1) {
       if (fails && this.#random.chance(0.5)) continue;
@@ -126,6 +130,29 @@ export class SimDisk {
     }
     this.#cached.clear();
     return lost;
+  }
+
+  /**
+   * Another disk stands in its place, every byte of it `fill`. Gives what puts the first one back, which does nothing when the other
+   * was written to meanwhile.
+   */
+  replace(fill: number): () => void {
+    const contents = Buffer.from(this.contents);
+    const allocated = Uint8Array.from(this.allocated);
+    const cached = new Map(this.#cached);
+    this.contents.fill(fill);
+    this.allocated.fill(fill === 0 ? 0 : 1);
+    this.#cached.clear();
+    const writes = this.#writes;
+    this.replaced = true;
+    return () => {
+      this.replaced = false;
+      if (this.#writes !== writes) return;
+      contents.copy(this.contents);
+      this.allocated.set(allocated);
+      this.#cached.clear();
+      for (const [block, versions] of cached) this.#cached.set(block, versions);
+    };
   }
 
   /** Changes a byte of a block without a trace. */

@@ -14,8 +14,10 @@ export const FAULTS = [
   'hang',
   'stall',
   'leave',
+  'gone',
   'eio',
   'full',
+  'contents',
   'slow',
   'commit-failure',
   'clock-jump',
@@ -37,8 +39,11 @@ const USUAL: Record<Fault, number> = {
   hang: 6,
   stall: 5,
   leave: 4,
+  gone: 1,
   eio: 5,
   full: 1,
+  // What a gateway knows of contents it forgets when it crashes: only in a theme without crashes.
+  contents: 0,
   slow: 3,
   'commit-failure': 3,
   'clock-jump': 1,
@@ -57,6 +62,7 @@ const THEMES: Partial<Record<Fault, number>>[] = [
   { flip: 3, zombie: 2, stall: 1, hang: 1, 'power-loss': 1 },
   { failover: 3, 'gateway-crash': 1, 'power-loss': 1, 'add-mirror': 1 },
   { eio: 3, flip: 1, failover: 1, scrub: 1, full: 1, 'power-loss': 1 },
+  { contents: 5, flip: 1, failover: 2, 'add-mirror': 1, reconnect: 1, scrub: 1 },
   { 'commit-failure': 3, flip: 2, 'gateway-crash': 2, 'add-mirror': 1, 'remove-mirror': 1 },
 ];
 
@@ -64,6 +70,9 @@ const THEMES: Partial<Record<Fault, number>>[] = [
 export function drawWeights(random: Random): Partial<Record<Fault, number>> {
   return random.chance(0.5) ? USUAL : random.pick(THEMES);
 }
+
+/** So many, and no other contents can answer right. */
+const WITNESSES_MIN = 4;
 
 /** Moments a fault may wait for: it then strikes right after. */
 const MOMENTS = [
@@ -85,7 +94,11 @@ export interface Stage {
   /** The time of faults is over. */
   over(): boolean;
   volumes: readonly string[];
+  /** After so long hosts may get an error for what waits for its target. */
+  giveUpMs: number;
   status(volume: string): Status;
+  /** Samples of a copy's contents that the gateway could hold against it. */
+  witnesses(volume: string, node: string): number;
   crashGateway(downMs: number): void;
   /** A node lost its power; must be told when it happens. */
   powerLost(node: SimNode): void;
@@ -157,6 +170,9 @@ function play(fault: Fault, stage: Stage): void {
       node.leave();
       later(() => node.start());
       break;
+    case 'gone':
+      goAway(stage, node);
+      break;
     case 'eio':
       breakRange(stage, node, volume, later);
       break;
@@ -165,6 +181,9 @@ function play(fault: Fault, stage: Stage): void {
       later(() => {
         for (const disk of node.disks.values()) disk.full = false;
       });
+      break;
+    case 'contents':
+      if (mayReplaceDisk(stage, node, volume)) replaceDisk(stage, node, volume, later);
       break;
     case 'slow':
       node.slowness = random.range(3, 40);
@@ -218,6 +237,26 @@ function cutAll(stage: Stage, node: SimNode): void {
   for (const connection of stage.world.network.standing(node.address)) connection.cut();
 }
 
+/** One at a time, or the last right copy could go; and only where the gateway knows enough to notice. */
+function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
+  return stage.witnesses(volume, node.name) >= WITNESSES_MIN && !stage.world.nodes.some(({ disks }) => disks.get(volume)!.replaced);
+}
+
+/** It restarts with another disk: blank, or somebody else's. At the end the right one is back, unless the other was taken into use. */
+function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
+  const { world, random } = stage;
+  const fill = random.chance(0.5) ? 0 : 0xee;
+  node.kill(false);
+  const putBack = node.disks.get(volume)!.replace(fill);
+  world.moment(`disk replaced ${fill === 0 ? 'blank' : 'foreign'}`);
+  world.scheduler.after(random.range(0, 500), () => node.start());
+  later(() => {
+    node.kill(false);
+    putBack();
+    node.start();
+  });
+}
+
 function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
   const { random } = stage;
   const disk = node.disks.get(volume)!;
@@ -231,6 +270,18 @@ function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: ()
   };
   disk.bad.push(range);
   later(() => disk.bad.splice(disk.bad.indexOf(range), 1));
+}
+
+/** It does not come back before hosts have been given up on. */
+function goAway(stage: Stage, node: SimNode): void {
+  const { world, random } = stage;
+  if (random.chance(0.5)) node.hang();
+  else if (random.chance(0.5)) losePower(stage, node);
+  else node.kill(false);
+  world.scheduler.after(random.range(1, 3) * stage.giveUpMs, () => {
+    node.resume();
+    if (!node.up) node.start();
+  });
 }
 
 /** The active node goes away for long while a mirror stands ready. */

@@ -85,6 +85,11 @@ class GatewayIncarnation implements Incarnation {
     };
   }
 
+  witnesses(name: string, node: string): number {
+    const copy = this.#volumes.get(name)?.copies.find(({ target }) => target.node === node);
+    return copy?.witnesses.samples().length ?? 0;
+  }
+
   unsettled(name: string): string | null {
     const volume = this.#volumes.get(name);
     if (volume === undefined) return `${name} is not open`;

@@ -45,6 +45,10 @@ class Reference implements Incarnation {
     return { ok: false, text: 'the reference cannot scrub' };
   }
 
+  witnesses(): number {
+    return 0;
+  }
+
   status(volume: string): Status {
     return this.#volumes.get(volume)!.status();
   }

@@ -57,6 +57,8 @@ export interface Incarnation {
   flip(volume: string, node: string): Promise<Answer>;
   scrub(volume: string): Promise<Answer>;
   status(volume: string): Status;
+  /** How many samples of what a copy of the volume must hold are known, should it come back with other contents (rule 20). */
+  witnesses(volume: string, node: string): number;
   /** Null: nothing is left to be copied, sent again or waited for. Else what is. */
   unsettled(volume: string): string | null;
 }

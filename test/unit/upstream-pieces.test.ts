@@ -174,7 +174,7 @@ test('a replay writes the newest byte of every place once, leaves out what is ne
         for (const { offset, length } of newer) expected.fill(null, offset, offset + length);
         const got = new Array<number | null>(SIZE + 20).fill(null);
         const running: Job[] = [];
-        let outcome: number | null = null;
+        let outcome: string | null = null;
         const replay = new Replay(
           unflushed,
           newer,
@@ -190,8 +190,9 @@ test('a replay writes the newest byte of every place once, leaves out what is ne
               }
             },
           },
-          (errno) => {
-            outcome = errno;
+          () => assert.fail('nothing was refused'),
+          () => {
+            outcome = 'done';
           },
         );
         replay.run();
@@ -201,7 +202,7 @@ test('a replay writes the newest byte of every place once, leaves out what is ne
           const [job] = running.splice(step % running.length, 1);
           job.settled!(0, job);
         }
-        assert.equal(outcome, 0);
+        assert.equal(outcome, 'done');
         assert.deepEqual(got, expected);
       },
     ),
@@ -209,17 +210,18 @@ test('a replay writes the newest byte of every place once, leaves out what is ne
   );
 });
 
-test('a replay ends with the first error, and not at all when it is stopped', () => {
+test('a replay tells what was refused before it ends, and ends not at all when it is stopped', () => {
   const unflushed = new Unflushed();
   for (let at = 0; at < 3; at += 1) unflushed.add(at * 10, 5, Buffer.alloc(5), false);
   const jobs: Job[] = [];
-  const outcomes: number[] = [];
+  const told: string[] = [];
+  const refused = (offset: number, length: number, _data: Buffer | null, errno: number) => told.push(`${offset}+${length} ${errno}`);
   const sender = { takeJob: () => new Job(), transmit: (job: Job) => jobs.push(job) };
-  new Replay(unflushed, [], sender, (errno) => outcomes.push(errno)).run();
+  new Replay(unflushed, [], sender, refused, () => told.push('done')).run();
   for (const [at, errno] of [ERRNO.ENOSPC, ERRNO.EIO, 0].entries()) jobs[at].settled!(errno, jobs[at]);
-  assert.deepEqual(outcomes, [ERRNO.ENOSPC]);
+  assert.deepEqual(told, [`20+5 ${ERRNO.ENOSPC}`, `10+5 ${ERRNO.EIO}`, 'done']);
   jobs.length = 0;
-  const stopped = new Replay(unflushed, [], sender, () => assert.fail('it was stopped'));
+  const stopped = new Replay(unflushed, [], sender, refused, () => assert.fail('it was stopped'));
   stopped.run();
   stopped.stop();
   for (const job of jobs) job.settled!(0, job);

@@ -279,7 +279,7 @@ test('an error the node gave goes to the host as it is, and counts', async () =>
   assert.equal(rig.upstream.unflushedBytes, 0);
 });
 
-test('a replay the node refuses makes flushes fail until it takes them', async () => {
+test('a replay the node refuses makes flushes fail and reads come from memory until it takes them', async () => {
   const rig = await UpstreamRig.ready();
   rig.node.volatile = true;
   rig.write(0, filled(1));
@@ -287,12 +287,17 @@ test('a replay the node refuses makes flushes fail until it takes them', async (
   rig.node.crash();
   rig.node.fail = (request) => (request.command === 1 ? ERRNO.EIO : 0);
   await rig.reconnect();
-  rig.node.fail = () => 0;
   const refused = rig.flush();
+  const read = rig.read(0, 512);
   await turns();
   assert.equal(refused.errno, ERRNO.EIO);
-  rig.node.cut();
-  await rig.reconnect();
+  assert.deepEqual(rig.node.read(0, 512), filled(0), 'the node has it not');
+  assert.deepEqual(read.data, filled(1));
+  rig.node.fail = () => 0;
+  for (let second = 0; second < 3; second += 1) {
+    rig.clock.advance(1000);
+    await turns();
+  }
   const flush = rig.flush();
   await turns();
   assert.equal(flush.errno, 0);
