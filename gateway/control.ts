@@ -117,23 +117,32 @@ export type VolumeFact =
   | { type: 'scrub-finished'; report: ScrubReport }
   | { type: 'damage'; offset: number; lengthBytes: number; reason: string };
 
-/** The latest judgement over a node: probability that it fails within the horizon, and why. */
-export interface Verdict {
-  id: string;
-  node: string;
-  at: string;
+/** What a policy makes of a node: probability that it fails within the policy's horizon, and whether that is enough. */
+export interface PolicyVerdict {
   /** 0 to 1, calibrated; null: no signal, which is never "healthy". */
   probability: number | null;
   threshold: number;
   /** The threshold was crossed and hysteresis has not let go. */
   firing: boolean;
   horizonSeconds: number;
+}
+
+/**
+ * The latest judgement over a node, and why: by the first policy for which it fires (`default` comes first), or else by `default`.
+ * So `firing` says whether any volume must leave it.
+ */
+export interface Verdict extends PolicyVerdict {
+  id: string;
+  node: string;
+  at: string;
   /** What made it, largest contribution first. */
   reasons: { source: string; contribution: number; text: string }[];
   /** model: ours. outside: given by POST /v1/nodes/{id}/verdicts. */
   origin: 'model' | 'outside';
   /** When a trend says the limit is reached, if one does. */
   predictedFailureAt: string | null;
+  /** By name: `default` and every policy that a volume has. */
+  policies: Record<string, PolicyVerdict>;
 }
 
 export interface NodeView {

@@ -1,7 +1,7 @@
 // The composition root: one gateway from a configuration file. Opens what is durable first, then the nodes, then the
 // volumes, then lets hosts and people in; closes in the opposite order. All wiring is here and nothing else.
 import { readFileSync } from 'node:fs';
-import type { Config, VolumeConfig } from '../config/config.js';
+import type { Config, PolicyConfig, VolumeConfig } from '../config/config.js';
 import { readConfig } from '../config/load.js';
 import { formatProblem } from '../config/problem.js';
 import { type ConfigChange, diffConfig, type Remark } from '../config/reload.js';
@@ -125,8 +125,7 @@ class Gateway implements RunningGateway {
       trim: (target) => trimTarget(this.#fleet, this.#clock, target),
     });
     this.#epochs = new EpochKeeper({ ...world, fleet: this.#fleet });
-    const horizonMs = config.policies.find((policy) => policy.name === 'default')!.prediction.horizonMs;
-    const predictor = new PredictorOracle({ ...world, events: this.#events }, horizonMs);
+    const predictor = new PredictorOracle({ ...world, events: this.#events }, policiesInUse(config));
     this.#predictor = predictor;
     this.#judge = new Judge({
       ...world,
@@ -281,6 +280,8 @@ class Gateway implements RunningGateway {
       if (served === undefined) this.#serve(volume);
       else served.configure(volume);
     }
+    this.#predictor.judgeBy(policiesInUse(this.#config));
+    this.#judge.judgeAgain();
     this.#protection.policiesChanged();
     const changes = [...diff.live.map(sayChange), ...[...diff.ignored, ...diff.restart].map(sayRemark)];
     this.#events.publish({
@@ -345,6 +346,12 @@ class Gateway implements RunningGateway {
     for (const served of this.#volumes.values()) copies += served.targets().filter(({ target }) => target.node === node).length;
     return copies;
   }
+}
+
+/** Those by which nodes are judged. */
+function policiesInUse({ policies, volumes }: Config): PolicyConfig[] {
+  const named = new Set(['default', ...volumes.map(({ policy }) => policy.name)]);
+  return policies.filter(({ name }) => named.has(name));
 }
 
 function sayRemark({ path, message }: Remark): string {

@@ -28,6 +28,8 @@ export interface NodeAssessment {
   silent: string[];
   /** Set while most nodes are slow at once. */
   clusterEvent: { since: string; nodes: number; factor: number } | null;
+  /** What each criterion makes of it, by its key. */
+  byCriterion: Record<string, { probability: number | null; threshold: number; firing: boolean; horizonSeconds: number }>;
 }
 
 export interface Reason {

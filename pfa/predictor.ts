@@ -1,7 +1,8 @@
-// The predictor: takes samples, I/O intervals and verdicts from outside, and gives one judgement over each node.
+// The predictor: takes samples, I/O intervals and verdicts from outside, and judges each node, once for each criterion that policies have.
 // Guarantees bounded memory, no clock of its own, and that an alarm from outside stands until it is withdrawn, lowered or expires, whatever the
 // models say. It must not act on a judgement: that is protection's business. State survives a restart by serialize and restore.
 
+import { type Alarm, Alarms, type Criterion, criterionKey } from './alarms.js';
 import { DiskLatency } from './disk-latency.js';
 import { DiskReports } from './disk-reports.js';
 import { DiskWearOut } from './disk-wearout.js';
@@ -16,23 +17,11 @@ import { type Combined, combine, type NodeAssessment, without } from './node-ass
 import { expired, OUTSIDE_TTL_MS, type OutsideVerdict } from './outside-verdict.js';
 import { type PredictorState, readPredictorState } from './predictor-state.js';
 import type { Sample } from './sample.js';
-import {
-  beginThreshold,
-  type FiringState,
-  HYSTERESIS,
-  type Hysteresis,
-  NOT_FIRING,
-  stepFiring,
-  stepThreshold,
-  type ThresholdChange,
-  type ThresholdEvent,
-  type ThresholdPolicy,
-  type ThresholdState,
-  thresholdOf,
-} from './threshold.js';
+import { HYSTERESIS, type Hysteresis, type ThresholdChange, type ThresholdEvent, type ThresholdPolicy } from './threshold.js';
 import { Trends } from './trends.js';
 
 export interface PredictorOptions {
+  /** The criterion at first. */
   threshold: ThresholdPolicy;
   horizonMs: number;
   /** Called once, when the first disk is judged. */
@@ -56,12 +45,26 @@ export const PREDICTOR_OPTIONS: PredictorOptions = {
 };
 
 interface NodeState {
-  firing: FiringState;
   outside: OutsideVerdict | null;
   /** An outside verdict was lowered, withdrawn or ran out: the next assessment lets go without waiting. */
   outsideEnded: boolean;
-  /** What the models alone said last. */
-  modelProbability: number | null;
+}
+
+/** `criterion`: the key of the one whose threshold changed. */
+export type CriterionChange = ThresholdChange & { criterion: string };
+
+/** One criterion, with the trends that its horizon reaches. */
+interface Bench {
+  alarms: Alarms;
+  trends: Trends;
+}
+
+/** What one criterion makes of a node, and from what. */
+interface Judged {
+  alarm: Alarm;
+  combined: Combined;
+  assessments: Assessment[];
+  horizonMs: number;
 }
 
 export class Predictor {
@@ -71,18 +74,28 @@ export class Predictor {
   readonly #disks = new DiskLatency();
   readonly #reports = new DiskReports();
   readonly #links = new LinkHealth();
-  readonly #trends: Trends;
   readonly #load = new LoadMeter();
   readonly #nodes = new Map<string, NodeState>();
-  #threshold: ThresholdState;
-  #changes: ThresholdChange[] = [];
+  /** By the key of the criterion, in their order. */
+  #benches = new Map<string, Bench>();
+  #changes: CriterionChange[] = [];
   #model: { wearOut: DiskWearOut | null; problem: string | null } | null = null;
 
   constructor(options: Partial<PredictorOptions> = {}) {
     this.#options = { ...PREDICTOR_OPTIONS, ...options };
     this.#history = new History(this.#options.history);
-    this.#trends = new Trends(this.#options.horizonMs);
-    this.#threshold = beginThreshold(this.#options.threshold);
+    this.judgeBy([{ threshold: this.#options.threshold, horizonMs: this.#options.horizonMs }]);
+  }
+
+  /** From now on these criteria count; one that counted before goes on as it was. */
+  judgeBy(criteria: readonly [Criterion, ...Criterion[]]): void {
+    const benches = new Map<string, Bench>();
+    for (const criterion of criteria) {
+      const key = criterionKey(criterion);
+      const fresh = () => ({ alarms: new Alarms(criterion, this.#options.hysteresis), trends: new Trends(criterion.horizonMs) });
+      benches.set(key, this.#benches.get(key) ?? fresh());
+    }
+    this.#benches = benches;
   }
 
   /** Takes a sample; not ok: it is not kept, with the reason. */
@@ -127,17 +140,14 @@ export class Predictor {
   falseAlarm(node: string, atMs: number): void {
     const state = this.#nodes.get(node);
     if (state === undefined) return;
-    const { modelProbability, firing, outside } = state;
-    const threshold = this.#thresholdOf(node);
-    const fromOutside = outside !== null && outside.probability >= this.#thresholdOf(null);
-    if (modelProbability !== null && (modelProbability >= threshold || (firing.firing && !fromOutside))) {
-      this.#step({ type: 'false-alarm', atMs, node, probability: modelProbability });
-    }
+    for (const { alarms } of this.#benches.values()) this.#changed(alarms, alarms.falseAlarm(node, state.outside, atMs));
     state.outside = null;
-    state.firing = NOT_FIRING;
   }
 
-  /** The judgement now. Calling it moves the hysteresis, so it is called in time order. */
+  /**
+   * The judgement now, explained for the first criterion by which the node fires, or else for the first of all. Calling it moves the
+   * hysteresis, so it is called in time order.
+   */
   assess(node: string, nowMs: number): NodeAssessment {
     this.#tick(nowMs);
     const state: NodeState = this.#nodes.get(node) ?? newNode();
@@ -145,12 +155,22 @@ export class Predictor {
       state.outside = null;
       state.outsideEnded = true;
     }
-    const assessments = this.#assessments(node, nowMs);
-    const stretch = this.#options.horizonMs / (this.#wearOutModel()?.horizonMs ?? this.#options.horizonMs);
-    const combined = combine(assessments, state.outside, (source) => (source.startsWith('wear-out') ? stretch : 1));
-    state.modelProbability = combined.modelProbability;
-    const threshold = this.#decide(node, state, combined, nowMs);
-    return this.#present(node, nowMs, state, combined, threshold, assessments);
+    const shared = this.#assessments(node, nowMs);
+    const judged: Judged[] = [];
+    const byCriterion: NodeAssessment['byCriterion'] = {};
+    for (const [key, { alarms, trends }] of this.#benches) {
+      const { horizonMs } = alarms.criterion;
+      const assessments = [...this.#history.disks(node).map((disk) => trends.assess(disk, nowMs)), ...shared];
+      const stretch = horizonMs / (this.#wearOutModel()?.horizonMs ?? horizonMs);
+      const combined = combine(assessments, state.outside, (source) => (source.startsWith('wear-out') ? stretch : 1));
+      const alarm = alarms.decide(node, combined, state.outside, state.outsideEnded, nowMs);
+      const { probability, threshold, firing } = alarm;
+      byCriterion[key] = { probability, threshold, firing, horizonSeconds: horizonMs / 1000 };
+      judged.push({ alarm, combined, assessments, horizonMs });
+    }
+    state.outsideEnded = false;
+    const shown = judged.find(({ alarm }) => alarm.firing) ?? judged[0];
+    return { ...this.#present(node, nowMs, shown), byCriterion };
   }
 
   /** Every node anything is known of. */
@@ -159,7 +179,7 @@ export class Predictor {
   }
 
   /** Threshold changes since the last call, each with its cause; at most the newest 100. */
-  takeThresholdChanges(): ThresholdChange[] {
+  takeThresholdChanges(): CriterionChange[] {
     return this.#changes.splice(0);
   }
 
@@ -180,23 +200,21 @@ export class Predictor {
     this.#io.forget(node);
     this.#disks.forget(node);
     this.#load.forget(node);
+    for (const { alarms } of this.#benches.values()) alarms.forget(node);
   }
 
   /** A plain value for JSON or a store: histories, thresholds, what fires, verdicts from outside. */
   serialize(): PredictorState {
-    const nodes = [...this.#nodes].map(([node, { firing, outside }]) => ({
-      node,
-      firing: { ...firing },
-      outside: outside && { ...outside },
-    }));
-    return { format: 1, history: this.#history.toState(), io: this.#io.toState(), threshold: structuredClone(this.#threshold), nodes };
+    const nodes = [...this.#nodes].map(([node, { outside }]) => ({ node, outside: outside && { ...outside } }));
+    const alarms = [...this.#benches.values()].map((bench) => bench.alarms.toState());
+    return { format: 2, history: this.#history.toState(), io: this.#io.toState(), alarms, nodes };
   }
 
   /** Takes back what serialize gave; not ok: nothing is taken, and why. */
   restore(value: unknown): { ok: true } | { ok: false; message: string } {
     const read = readPredictorState(value);
     if (!read.ok) return read;
-    const { history, io, threshold, nodes } = read.state;
+    const { history, io, alarms, nodes } = read.state;
     const histories = new History(this.#options.history);
     const baselines = new IoHealth();
     if (!histories.restore(history))
@@ -204,16 +222,17 @@ export class Predictor {
     if (!baselines.restore(io))
       return { ok: false, message: 'the stored state of the predictor is refused: the I/O baselines are damaged' };
     [this.#history, this.#io] = [histories, baselines];
-    this.#threshold = { ...threshold, raised: { ...threshold.raised } };
+    for (const state of alarms) this.#benches.get(state.criterion)?.alarms.restore(state);
     this.#nodes.clear();
     for (const name of [...this.#history.nodes(), ...this.#io.nodes()]) this.#node(name);
-    for (const { node, firing, outside } of nodes) {
+    for (const { node, outside } of nodes) {
       const state = this.#node(node);
-      if (state !== null) Object.assign(state, { firing: { ...firing }, outside: outside && { ...outside } });
+      if (state !== null) state.outside = outside && { ...outside };
     }
     return { ok: true };
   }
 
+  /** All but the trends, which depend on the horizon. */
   #assessments(node: string, nowMs: number): Assessment[] {
     const wearOut = this.#wearOutModel();
     const assessments: Assessment[] = [];
@@ -221,33 +240,15 @@ export class Predictor {
       // Samples pushed without a disk's name may be a disk's all the same.
       if (wearOut !== null && (disk.disk !== null || wearOut.knows(disk, nowMs))) assessments.push(wearOut.assess(disk, nowMs));
       if (disk.disk === null) assessments.push(this.#links.assess(disk, nowMs));
-      assessments.push(this.#reports.assess(disk, nowMs), this.#trends.assess(disk, nowMs));
+      assessments.push(this.#reports.assess(disk, nowMs));
       if (disk.disk !== null) assessments.push(this.#disks.assess({ node, disk: disk.disk }, nowMs));
     }
     assessments.push(this.#io.assess(node, nowMs));
     return assessments;
   }
 
-  /** Moves the hysteresis and returns the threshold that counted: an alarm from outside is not held to what a node's false alarms added. */
-  #decide(node: string, state: NodeState, { probability }: Combined, nowMs: number): number {
-    const shared = this.#thresholdOf(null);
-    const alarmed = state.outside !== null && state.outside.probability >= shared;
-    const threshold = alarmed ? Math.min(shared, this.#thresholdOf(node)) : this.#thresholdOf(node);
-    const below = probability === null || probability < threshold;
-    if (state.outsideEnded && below) state.firing = NOT_FIRING;
-    else state.firing = stepFiring(state.firing, probability, threshold, nowMs, this.#options.hysteresis);
-    state.outsideEnded = false;
-    return threshold;
-  }
-
-  #present(
-    node: string,
-    nowMs: number,
-    state: NodeState,
-    combined: Combined,
-    threshold: number,
-    assessments: Assessment[],
-  ): NodeAssessment {
+  #present(node: string, nowMs: number, { combined, alarm, assessments, horizonMs }: Judged): Omit<NodeAssessment, 'byCriterion'> {
+    const { threshold, firing, sinceMs } = alarm;
     const { probability, window } = combined;
     const event = this.#io.clusterEvent(nowMs);
     return {
@@ -256,12 +257,12 @@ export class Predictor {
       probability,
       noSignal: probability === null,
       threshold,
-      firing: state.firing.firing,
-      horizonSeconds: this.#options.horizonMs / 1000,
+      firing,
+      horizonSeconds: horizonMs / 1000,
       reasons: combined.reasons,
       origin: combined.origin,
       predictedFailureAt: combined.predictedFailureAtMs === null ? null : iso(combined.predictedFailureAtMs),
-      firingSince: state.firing.sinceMs === null ? null : iso(state.firing.sinceMs),
+      firingSince: sinceMs === null ? null : iso(sinceMs),
       window: window && { from: iso(window.fromMs), to: iso(window.toMs), samples: window.samples },
       counterfactuals:
         probability !== null && probability >= threshold ? this.#counterfactuals(node, nowMs, probability, threshold, assessments) : [],
@@ -280,20 +281,19 @@ export class Predictor {
   }
 
   #tick(nowMs: number): void {
-    if (this.#threshold.atMs !== null && nowMs - this.#threshold.atMs < TICK_MS) return;
+    const [{ alarms }] = this.#benches.values();
+    if (alarms.atMs !== null && nowMs - alarms.atMs < TICK_MS) return;
     const clusterEvent = this.#io.clusterEvent(nowMs) !== null;
     this.#step({ type: 'tick', atMs: nowMs, nodes: this.#nodes.size, load: this.#load.load(nowMs), clusterEvent });
   }
 
   #step(event: ThresholdEvent): void {
-    const { state, changes } = stepThreshold(this.#options.threshold, this.#threshold, event);
-    this.#threshold = state;
-    this.#changes.push(...changes);
-    if (this.#changes.length > CHANGES_MAX) this.#changes.splice(0, this.#changes.length - CHANGES_MAX);
+    for (const { alarms } of this.#benches.values()) this.#changed(alarms, alarms.step(event));
   }
 
-  #thresholdOf(node: string | null): number {
-    return thresholdOf(this.#options.threshold, this.#threshold, node);
+  #changed({ criterion }: Alarms, changes: ThresholdChange[]): void {
+    for (const change of changes) this.#changes.push({ ...change, criterion: criterionKey(criterion) });
+    if (this.#changes.length > CHANGES_MAX) this.#changes.splice(0, this.#changes.length - CHANGES_MAX);
   }
 
   #wearOutModel(): DiskWearOut | null {
@@ -337,7 +337,7 @@ function quietWithout(probability: number, threshold: number, assessments: Asses
 }
 
 function newNode(): NodeState {
-  return { firing: NOT_FIRING, outside: null, outsideEnded: false, modelProbability: null };
+  return { outside: null, outsideEnded: false };
 }
 
 function iso(atMs: number): string {

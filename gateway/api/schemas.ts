@@ -114,19 +114,24 @@ export const Volume = component<VolumeView>()(
 
 export const VolumeList = component<{ volumes: VolumeView[] }>()('VolumeList', z.strictObject({ volumes: z.array(Volume) }));
 
+const byPolicy = {
+  probability: z.number().nullable().describe('That the node fails within the horizon, 0 to 1; null: no signal'),
+  threshold: z.number(),
+  firing: z.boolean(),
+  horizonSeconds: z.number(),
+};
+
 export const VerdictSchema = component<Verdict>()(
   'Verdict',
   z.strictObject({
     id: z.string(),
     node: z.string(),
     at: time,
-    probability: z.number().nullable().describe('That the node fails within the horizon, 0 to 1; null: no signal'),
-    threshold: z.number(),
-    firing: z.boolean(),
-    horizonSeconds: z.number(),
+    ...byPolicy,
     reasons: z.array(z.strictObject({ source: z.string(), contribution: z.number(), text: z.string() })),
     origin: z.enum(['model', 'outside']),
     predictedFailureAt: z.string().nullable(),
+    policies: z.record(z.string(), z.strictObject(byPolicy)).describe('By each policy in use; a volume acts on its own'),
   }),
 );
 

@@ -49,11 +49,24 @@ const VERDICT_COLUMNS: Column<Verdict>[] = [
   { title: 'FIRST REASON', cell: ({ reasons }) => reasons[0]?.text ?? '' },
 ];
 
+/** By policy, where they may differ. */
+function shownPolicies({ policies }: Verdict): string | null {
+  const all = Object.entries(policies);
+  if (all.length < 2) return null;
+  return all
+    .map(([name, { probability, threshold, firing, horizonSeconds }]) => {
+      const chance = percent(probability) || 'no signal';
+      return `${name} ${chance} of ${percent(threshold)} within ${formatDuration(horizonSeconds * 1_000)}${firing ? ', firing' : ''}`;
+    })
+    .join('; ');
+}
+
 function shownVerdict(verdict: Verdict): string {
   const about = list([
     ['verdict', `${verdict.id} over ${verdict.node}, ${verdict.at}`],
     ['risk', `${percent(verdict.probability) || 'no signal'} within ${formatDuration(verdict.horizonSeconds * 1_000)}`],
     ['threshold', `${percent(verdict.threshold)}${verdict.firing ? ', firing' : ''}`],
+    ['policies', shownPolicies(verdict)],
     ['fails at', verdict.predictedFailureAt],
   ]);
   return about + verdict.reasons.map(({ source, text }) => `  ${list([[source, text]])}`).join('');

@@ -73,6 +73,12 @@ export class Judge {
     this.#judgeAll();
   }
 
+  /** Policies may have changed. */
+  judgeAgain(): void {
+    this.#timer?.cancel();
+    this.#judgeAll();
+  }
+
   async stop(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
@@ -163,7 +169,7 @@ export class Judge {
   }
 
   #verdict(node: string, assessment: Assessment, nowMs: number, id: string): Verdict {
-    const { probability, threshold, firing, horizonSeconds, reasons, origin, predictedFailureAtMs } = assessment;
+    const { probability, threshold, firing, horizonSeconds, reasons, origin, predictedFailureAtMs, policies } = assessment;
     const predictedFailureAt = predictedFailureAtMs === null ? null : new Date(predictedFailureAtMs).toISOString();
     const at = new Date(nowMs).toISOString();
     return {
@@ -177,6 +183,7 @@ export class Judge {
       reasons: reasons.slice(0, REASONS_MAX),
       origin,
       predictedFailureAt,
+      policies,
     };
   }
 
@@ -195,6 +202,7 @@ export class Judge {
         probability,
         firing,
         threshold,
+        policies: Object.keys(verdict.policies).filter((name) => verdict.policies[name].firing),
         origin: verdict.origin,
         reasons: verdict.reasons.slice(0, 5),
         volumes: residents,
@@ -227,15 +235,23 @@ export class Judge {
   }
 }
 
-function asBefore(now: Assessment, { probability, threshold, predictedFailureAt, reasons }: Verdict): Assessment {
+function asBefore(now: Assessment, before: Verdict): Assessment {
+  const { probability, threshold, horizonSeconds, predictedFailureAt, reasons } = before;
   const predictedFailureAtMs = predictedFailureAt === null ? null : Date.parse(predictedFailureAt);
-  return { ...now, probability, threshold, reasons, firing: true, origin: 'model', predictedFailureAtMs };
+  const policies = { ...now.policies, ...before.policies };
+  return { ...now, probability, threshold, horizonSeconds, reasons, firing: true, origin: 'model', predictedFailureAtMs, policies };
 }
 
 function isNews(now: Assessment, before: Verdict | null): boolean {
   if (!before) return now.firing || now.probability !== null;
-  if (now.firing !== before.firing || (now.probability === null) !== (before.probability === null)) return true;
+  if (firesFor(now) !== firesFor(before) || (now.probability === null) !== (before.probability === null)) return true;
   return Math.abs((now.probability ?? 0) - (before.probability ?? 0)) > STEP;
+}
+
+/** The policies for which it fires. */
+function firesFor({ firing, policies }: Pick<Verdict, 'firing' | 'policies'>): string {
+  const names = Object.keys(policies).filter((name) => policies[name].firing);
+  return `${firing} ${names.sort().join(' ')}`;
 }
 
 /** An outside verdict since it was given; another since it began to fire, or not to. */

@@ -2,17 +2,13 @@
 // Types only.
 import type { IoAggregate } from '../../pfa/io-aggregate.js';
 import type { Sample } from '../../pfa/sample.js';
-import type { Outcome } from '../control.js';
+import type { Outcome, PolicyVerdict } from '../control.js';
 
-export interface Assessment {
-  /** Null: no signal. */
-  probability: number | null;
-  threshold: number;
-  firing: boolean;
-  horizonSeconds: number;
+export interface Assessment extends PolicyVerdict {
   reasons: { source: string; contribution: number; text: string }[];
   origin: 'model' | 'outside';
   predictedFailureAtMs: number | null;
+  policies: Record<string, PolicyVerdict>;
 }
 
 export interface Oracle {

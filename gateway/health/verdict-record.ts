@@ -9,17 +9,22 @@ const LATEST = 'verdict/';
 const HISTORY = 'verdicts/';
 const KEY_DIGITS = 12;
 
-const verdictSchema: z.ZodType<Verdict> = z.object({
-  id: z.string(),
-  node: z.string(),
-  at: z.string(),
+const byPolicy = {
   probability: z.number().min(0).max(1).nullable(),
   threshold: z.number(),
   firing: z.boolean(),
   horizonSeconds: z.number(),
+};
+
+const verdictSchema: z.ZodType<Verdict> = z.object({
+  id: z.string(),
+  node: z.string(),
+  at: z.string(),
+  ...byPolicy,
   reasons: z.array(z.object({ source: z.string(), contribution: z.number(), text: z.string() })),
   origin: z.enum(['model', 'outside']),
   predictedFailureAt: z.string().nullable(),
+  policies: z.record(z.string(), z.object(byPolicy)),
 });
 
 const latestSchema = z.object({

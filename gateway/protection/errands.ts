@@ -4,7 +4,7 @@ import type { TargetRef } from '../control.js';
 import type { NodeFacts } from '../placement/node-facts.js';
 import { choose, type Placement, type Ranked } from '../placement/placement.js';
 import type { Effect, Fact } from './input.js';
-import { copyOf, describeTarget, type Situation, sameTarget } from './situation.js';
+import { copyOf, describeTarget, doubtOver, type Situation, sameTarget } from './situation.js';
 import type { ProtectedVolume, ProtectionWorld } from './world.js';
 
 /** Nodes that are tried for one target before it is given up. */
@@ -54,7 +54,15 @@ function place({ volume, situation, candidates }: Errand, only: string | null): 
     profile: volume.profile(),
     latency: volume.latency(),
   };
-  return choose({ volume: needs, nodes: candidates(), only });
+  const nodes = candidates().map((node) => ({ ...node, verdict: doubted(situation(), node) }));
+  return choose({ volume: needs, nodes, only });
+}
+
+/** The verdict over a node as the volume's policy has it. */
+function doubted(s: Situation, { id, verdict }: NodeFacts): NodeFacts['verdict'] {
+  const doubt = doubtOver(s, id);
+  if (doubt !== null) return { probability: doubt.probability, firing: true };
+  return verdict && { ...verdict, firing: false };
 }
 
 function announce({ world, volume }: Errand, { ranking, refused, explanation }: Placement, chosen: Ranked): void {

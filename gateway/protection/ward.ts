@@ -1,7 +1,7 @@
 // One volume under protection: holds its machine's situation, writes it down before anything is done because of it, and
 // carries out the effects one after the other. A step is taken at once, when its fact comes; only what it orders waits.
 // It decides nothing itself.
-import type { NewEvent, Outcome, Verdict, VolumeFact } from '../control.js';
+import type { NewEvent, Outcome, PolicyVerdict, Verdict, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import type { NodeFacts } from '../placement/node-facts.js';
 import { chooseTarget, dropMirror, type EffectOf, type Errand, flip, freeTarget, scrub, startMirror, teach } from './errands.js';
@@ -10,7 +10,6 @@ import { nextDueMs, request, type Stepped, step } from './machine.js';
 import { decodeRecord, encodeRecord, recordKey } from './record.js';
 import { resume } from './resume.js';
 import { type Situation, type Suspicion, threat } from './situation.js';
-import { firesFor } from './threshold.js';
 import type { ProtectedVolume, ProtectionWorld } from './world.js';
 
 /** A verdict whose probability moved less is no news. */
@@ -101,11 +100,11 @@ export class Ward {
 
   judged({ verdict, sinceMs }: Judgement): void {
     const before: Suspicion | undefined = this.#situation.doubts[verdict.node];
-    if (!firesFor(verdict, this.volume.policy().prediction, before !== undefined)) {
+    if (!this.#concerns(verdict)) {
       if (before) this.tell({ type: 'verdict-cleared', node: verdict.node });
       return;
     }
-    const suspicion = suspicionOf({ verdict, sinceMs }, before);
+    const suspicion = suspicionOf({ verdict, sinceMs }, this.volume.policy().name, before);
     if (before && !isNews(suspicion, before)) return;
     this.tell({ type: 'verdict-fired', node: verdict.node, suspicion });
   }
@@ -155,10 +154,14 @@ export class Ward {
     const doubts: Record<string, Suspicion> = {};
     for (const judgement of judgements) {
       const { verdict } = judgement;
-      // Restored verdicts fired before, so hysteresis holds for them.
-      if (firesFor(verdict, this.volume.policy().prediction, verdict.firing)) doubts[verdict.node] = suspicionOf(judgement, undefined);
+      if (this.#concerns(verdict)) doubts[verdict.node] = suspicionOf(judgement, this.volume.policy().name, undefined);
     }
     return doubts;
+  }
+
+  /** Nodes are judged by each policy; a volume acts on what its own says. */
+  #concerns(verdict: Verdict): boolean {
+    return byPolicy(verdict, this.volume.policy().name).firing;
   }
 
   #take({ situation, transitions, effects }: Stepped): void {
@@ -267,11 +270,16 @@ export class Ward {
   }
 }
 
-function suspicionOf({ verdict, sinceMs }: Judgement, before: Suspicion | undefined): Suspicion {
+/** A verdict of before a policy was made stands for it, too, until the next one. */
+function byPolicy(verdict: Verdict, policy: string): PolicyVerdict {
+  return verdict.policies[policy] ?? verdict;
+}
+
+function suspicionOf({ verdict, sinceMs }: Judgement, policy: string, before: Suspicion | undefined): Suspicion {
   const text = verdict.reasons[0]?.text ?? (verdict.origin === 'outside' ? 'an outside verdict' : 'the model gave no reason');
   return {
     verdict: verdict.id,
-    probability: verdict.probability ?? before?.probability ?? 1,
+    probability: byPolicy(verdict, policy).probability ?? before?.probability ?? 1,
     origin: verdict.origin,
     atMs: sinceMs,
     failsAtMs: verdict.predictedFailureAt === null ? null : Date.parse(verdict.predictedFailureAt),

@@ -4,11 +4,11 @@ import type { Clock, Log, Records } from '../../replication/world.js';
 import type { EventSink, Outcome, TargetRef, VolumeControl } from '../control.js';
 import type { IoProfile, LatencyFacts, NodeFacts } from '../placement/node-facts.js';
 import type { ProtectionPolicy } from './situation.js';
-import type { PredictionPolicy } from './threshold.js';
 
 /** A policy of the configuration, as far as protection reads it. */
 export interface WardPolicy extends ProtectionPolicy {
-  prediction: PredictionPolicy;
+  /** Under this name verdicts say what the policy makes of a node. */
+  name: string;
   copy: { bytesPerSecond: number };
 }
 

@@ -216,6 +216,7 @@ export class FakeBackend implements Backend {
       reasons: [{ source: 'outside', contribution: probability, text: reason }],
       origin: 'outside',
       predictedFailureAt: null,
+      policies: { default: { probability, threshold: 0.5, firing: probability >= 0.5, horizonSeconds: 2_592_000 } },
     };
     this.given.push(verdict);
     this.node(node)!.verdict = verdict;

@@ -16,6 +16,8 @@ class FakeOracle implements Oracle {
   told: string[] = [];
   /** Nodes whose alarm it holds without a signal. */
   holds = new Set<string>();
+  /** From this probability on a node fires for the policy `wary`. */
+  waryFrom = 0.5;
 
   observe(): void {}
   observeIo(): void {}
@@ -40,11 +42,15 @@ class FakeOracle implements Oracle {
     const probability = isOutside ? outside.probability : model;
     const reasons =
       probability === null ? [] : [{ source: 'test', contribution: 1, text: isOutside ? outside.reason : 'pending sectors rose' }];
-    return {
+    const by = (threshold: number) => ({
       probability,
-      threshold: 0.5,
-      firing: (probability ?? 0) >= 0.5 || (probability === null && this.holds.has(node)),
+      threshold,
+      firing: (probability ?? 0) >= threshold || (probability === null && this.holds.has(node)),
       horizonSeconds: 2_592_000,
+    });
+    return {
+      ...by(0.5),
+      policies: { default: by(0.5), wary: by(this.waryFrom) },
       reasons,
       origin: isOutside ? 'outside' : 'model',
       predictedFailureAtMs: null,
@@ -120,6 +126,21 @@ test('nodes are judged regularly, and a verdict is told when it begins to fire, 
   const { clients, details } = court.events[1];
   assert.deepEqual(clients, ['10.0.0.1:5']);
   assert.deepEqual((details?.volumes as { labels: unknown }[])[0].labels, { program: 'db' });
+});
+
+test('that a verdict begins to fire for one more policy is news, and is told with the policies for which it does', async () => {
+  const court = new Court();
+  court.oracle.waryFrom = 0.62;
+  court.oracle.model.set('a', 0.6);
+  court.judge.start();
+  court.oracle.model.set('a', 0.63);
+  await court.clock.advance(10_000);
+  await court.judge.stop();
+  assert.deepEqual(
+    court.events.map(({ details }) => details?.policies),
+    [['default'], ['default', 'wary']],
+  );
+  assert.equal(court.judge.latest('a')?.policies.wary.threshold, 0.62);
 });
 
 test('new samples are judged at once, but once', async () => {

@@ -108,6 +108,7 @@ const node: NodeView = {
     reasons: [],
     origin: 'model',
     predictedFailureAt: null,
+    policies: {},
   },
   io: { reads: 0, writes: 0, errors: 0, p50Us: null, p99Us: null },
 };

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
+import { criterionKey } from '../../pfa/alarms.js';
 import { EMPTY_IO } from '../../pfa/io-aggregate.js';
 import type { Metric } from '../../pfa/metric.js';
 import { loadModelFile } from '../../pfa/model-file.js';
@@ -243,6 +244,47 @@ test('a shorter horizon is less risk, a trend gives the time of failure', () => 
   assert.ok(foreseen > START_MS + 130 * MINUTE_MS && foreseen < START_MS + 180 * MINUTE_MS);
 });
 
+test('criteria judge side by side: each with its horizon, its threshold and its own false alarms', () => {
+  const month = { horizonMs: 30 * DAY_MS, threshold: { kind: 'adaptive', minimum: 0.5 } } as const;
+  const week = { horizonMs: 7 * DAY_MS, threshold: { kind: 'fixed', value: 0.02 } } as const;
+  const wary = { horizonMs: 30 * DAY_MS, threshold: { kind: 'adaptive', minimum: 0.1 } } as const;
+  const both = predictor();
+  both.judgeBy([month, week, wary]);
+  const [monthKey, weekKey, waryKey] = [month, week, wary].map(criterionKey);
+  const alone = predictor({ horizonMs: 7 * DAY_MS });
+  for (const one of [both, alone]) {
+    push(one, 'a', { reallocated_sectors: 0 }, START_MS);
+    push(one, 'a', { reallocated_sectors: 400 }, START_MS + 1);
+  }
+  const first = both.assess('a', START_MS + 2);
+  const { byCriterion } = first;
+  assert.equal(byCriterion[weekKey].probability, alone.assess('a', START_MS + 2).probability, 'as if the week were judged alone');
+  assert.ok(byCriterion[weekKey].probability! < byCriterion[monthKey].probability!);
+  assert.deepEqual([byCriterion[monthKey].horizonSeconds, byCriterion[weekKey].horizonSeconds], [30 * 86_400, 7 * 86_400]);
+  assert.equal(byCriterion[weekKey].threshold, 0.02);
+  assert.ok(byCriterion[waryKey].threshold < byCriterion[monthKey].threshold);
+  for (const { firing, probability, threshold } of Object.values(byCriterion)) assert.equal(firing, probability! >= threshold);
+  assert.deepEqual([byCriterion[monthKey].firing, byCriterion[waryKey].firing], [false, true]);
+  assert.ok(first.firing && first.threshold === byCriterion[weekKey].threshold, 'explained for the first criterion that fires');
+  addUp(first);
+
+  both.falseAlarm('a', START_MS + 3);
+  const after = both.assess('a', START_MS + 4).byCriterion;
+  assert.equal(after[waryKey].firing, false, 'its alarm was false');
+  assert.ok(after[waryKey].threshold > byCriterion[waryKey].threshold);
+  assert.equal(after[monthKey].threshold, byCriterion[monthKey].threshold, 'it had not alarmed');
+  assert.deepEqual([...new Set(both.takeThresholdChanges().map(({ criterion }) => criterion))], [waryKey]);
+
+  both.judgeBy([week, wary]);
+  const kept = both.assess('a', START_MS + 5).byCriterion;
+  assert.deepEqual(Object.keys(kept), [weekKey, waryKey]);
+  assert.equal(kept[waryKey].threshold, after[waryKey].threshold, 'what goes on counting keeps what it learnt');
+  const restarted = predictor();
+  restarted.judgeBy([wary, month]);
+  assert.deepEqual(restarted.restore(JSON.parse(JSON.stringify(both.serialize()))), { ok: true });
+  assert.deepEqual(restarted.assess('a', START_MS + 6).byCriterion[waryKey], both.assess('a', START_MS + 6).byCriterion[waryKey]);
+});
+
 test('errors on the I/O path are enough to fire, without any agent', () => {
   const one = predictor();
   for (let i = 0; i < 60; i++) {
@@ -280,8 +322,11 @@ test('a restart keeps histories, alarms, outside verdicts and thresholds; a dama
   for (const node of ['a', 'b']) assert.deepEqual(two.assess(node, nowMs + 1), one.assess(node, nowMs + 1));
   const damages: [unknown, RegExp][] = [
     [null, /format is missing/],
-    [{ ...state, format: 9 }, /format is 9, not 1/],
-    [{ ...state, threshold: { ...state.threshold, base: 'x' } }, /threshold is damaged/],
+    [{ ...state, format: 9 }, /format is 9, not 2/],
+    [
+      { ...state, alarms: [{ ...state.alarms[0], threshold: { ...state.alarms[0].threshold, base: 'x' } }] },
+      /alarms\[0\].threshold is damaged/,
+    ],
     [{ ...state, nodes: [{ node: 'a' }] }, /nodes\[0\] is damaged/],
     [{ ...state, history: { format: 1, nodes: [{}] } }, /histories are damaged/],
     [{ ...state, io: {} }, /baselines are damaged/],

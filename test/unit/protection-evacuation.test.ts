@@ -27,14 +27,14 @@ test('a verdict moves the volume to a healthy node, which is scrubbed', async ()
   `);
 });
 
-test('a verdict below the policy`s minimum does nothing', async () => {
+test('a verdict that does not fire does nothing', async () => {
   await play(`${THREE}
     verdict a 0.49
     expect vol0 healthy on a mirrors none
   `);
 });
 
-test('a policy with a threshold of its own waits for it, whatever the node`s judge thinks', async () => {
+test('a volume does what the verdict says for its own policy, whatever it says for others', async () => {
   await play(`
     node a
     node b
@@ -46,11 +46,22 @@ test('a policy with a threshold of its own waits for it, whatever the node`s jud
     expect quick mirroring
     verdict a 0.95
     expect careful mirroring
-    verdict a 0.75     # hysteresis: it lets go at 0.72
-    expect careful mirroring
     verdict a 0.3
     expect careful healthy mirrors none
     expect quick mirroring
+  `);
+});
+
+test('a copy goes to no node that the volume`s own policy doubts, though others do not', async () => {
+  await play(`
+    node a
+    node b
+    node c
+    volume quick a 1GiB threshold=0.2
+    start
+    verdict b 0.3
+    verdict a 0.8
+    expect quick mirroring mirrors c:copying
   `);
 });
 

@@ -97,8 +97,8 @@ export function policy(change: Record<string, unknown> = {}): WardPolicy {
   const { standing = 0, onPrediction = 1, automatic = true, afterSyncedMs = 0, observeMs = 86_400_000 } = change;
   const { onFalseAlarm = 'flip-back', afterMirror = true, everyMs = 604_800_000, threshold = 'adaptive' } = change;
   return {
+    name: `${threshold}`,
     mirror: { standing, onPrediction },
-    prediction: { threshold, minimum: 0.5 },
     flip: { automatic, afterSyncedMs },
     rollback: { observeMs, onFalseAlarm },
     scrub: { afterMirror, everyMs },

@@ -113,6 +113,14 @@ export class World {
   judge(node: string, probability: number | null, origin: 'model' | 'outside', failsInMs: number | null): void {
     const before = this.verdicts.get(node);
     const firing = probability === null ? (before?.verdict.firing ?? false) : probability >= 0.5;
+    const byPolicy = (limit: number) => ({
+      probability,
+      threshold: limit,
+      firing: probability === null ? (before?.verdict.firing ?? false) : probability >= limit,
+      horizonSeconds: 2_592_000,
+    });
+    // A policy is called by its threshold here.
+    const named = [...this.volumes.values()].map(({ policy: { name } }) => name).filter((name) => name !== 'adaptive');
     const keeps = before?.verdict.firing === firing && origin === 'model';
     const verdict: Verdict = {
       id: `v${++this.#verdictIds}`,
@@ -125,6 +133,7 @@ export class World {
       reasons: [{ source: 'test', contribution: 1, text: 'pending sectors rose' }],
       origin,
       predictedFailureAt: failsInMs === null ? null : new Date(this.clock.wallMs() + failsInMs).toISOString(),
+      policies: { adaptive: byPolicy(0.5), ...Object.fromEntries(named.map((name) => [name, byPolicy(Number(name))])) },
     };
     const sinceMs = keeps && before ? before.sinceMs : this.clock.wallMs();
     this.verdicts.set(node, { verdict, sinceMs });
