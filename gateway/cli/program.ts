@@ -123,6 +123,25 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
   command('check-config <file>', 'say everything that is wrong with a configuration, without opening anything')
     .addHelpText('after', examples('check-config gateway.yaml'))
     .action(local(async (out, file: string) => (await import('./check-config.js')).checkConfig(out, file)));
+  const store = command('store', 'check, write out or take in the records of a data directory that no gateway uses');
+  const storeCommand = (usage: string, description: string) =>
+    store
+      .command(usage)
+      .description(description)
+      .option('--data <directory>', 'the data directory (server.data of the configuration)')
+      .option('--config <file>', 'the configuration that names it');
+  storeCommand('check', 'read every record and say what is damaged; exit code 1 if something is')
+    .addHelpText('after', examples('store check --data /var/lib/forestall'))
+    .action(local(async (out, options) => (await import('./store.js')).checkStoreAt(out, options)));
+  storeCommand('export <file>', 'write all records to one portable, checksummed file')
+    .option('--salvage', 'leave out what is damaged')
+    .addHelpText('after', examples('store export --data /var/lib/forestall store.jsonl'))
+    .action(local(async (out, file: string, options) => (await import('./store.js')).exportStoreAt(out, file, options)));
+  storeCommand('import <file>', 'make the records of a new directory from such a file')
+    .option('--replace', 'the directory has records; keep them beside')
+    .option('--outdated', 'the gateway ran since the export: copy every mirror again')
+    .addHelpText('after', examples('store import --data /var/lib/forestall store.jsonl'))
+    .action(local(async (out, file: string, options) => (await import('./store.js')).importStoreAt(out, file, options)));
 
   command('volumes [name]', 'show all volumes, or one with its mirrors')
     .addHelpText('after', examples('volumes', 'volumes vol0', 'volumes vol0 --json'))

@@ -1,7 +1,7 @@
 // The one directory that holds everything durable of a gateway: made when it is missing, readable by its owner alone,
 // and locked for the life of the process (rule 19), so that two gateways never serve the same volumes from it.
 // A gateway that was killed leaves nothing that stops the next one.
-import { mkdirSync, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, mkdirSync, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { type Outcome, refuse } from '../control.js';
 import { FileLock, type LockResult, loadFlock } from './file-lock.js';
@@ -16,6 +16,21 @@ export class DataDirectory {
   private constructor(path: string, lock: FileLock) {
     this.path = path;
     this.#lock = lock;
+  }
+
+  /**
+   * For who only reads: nothing is made but the lock, and on a read-only file system, where no gateway can run, not even that.
+   * Refuses as `open` does, and with `data-missing`. Gives the way to let go.
+   */
+  static async openToRead(directory: string): Promise<Outcome<{ path: string; release(): void }>> {
+    const path = resolve(directory);
+    if (!existsSync(path)) return refuse('data-missing', `There is no directory ${path}.`, { path });
+    try {
+      accessSync(path, constants.W_OK);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code === 'EROFS') return { ok: true, value: { path, release: () => {} } };
+    }
+    return DataDirectory.open(path);
   }
 
   /** Refuses with `data-locked` or `data-unusable`. `flock`: for tests of systems without it. */

@@ -7,6 +7,8 @@ import { isAlive, ownIdentity, type ProcessIdentity, parseIdentity } from './pro
 const LOCK_EX_NB = 2 | 4;
 /** A claim is held for some system calls; one older than this was left by a process that was killed inside. */
 const CLAIM_STALE_MS = 10_000;
+/** The file always has this length, so that a full disk keeps nobody from taking the lock. */
+const IDENTITY_BYTES = 256;
 
 type Flock = (fd: number, operation: number) => number;
 
@@ -47,9 +49,14 @@ export class FileLock {
   }
 
   release(): void {
-    ftruncateSync(this.#fd, 0);
+    writeIdentity(this.#fd, '');
     closeSync(this.#fd);
   }
+}
+
+function writeIdentity(fd: number, text: string): void {
+  writeSync(fd, text.padEnd(IDENTITY_BYTES - 1) + '\n', 0);
+  ftruncateSync(fd, IDENTITY_BYTES);
 }
 
 type Claimed = { ok: true } | { ok: false; holder: ProcessIdentity | null };
@@ -66,8 +73,7 @@ function claim(fd: number, path: string): Claimed {
   if (holder !== null && isAlive(holder)) {
     return { ok: false, holder };
   }
-  ftruncateSync(fd, 0);
-  writeSync(fd, `${JSON.stringify(ownIdentity())}\n`, 0);
+  writeIdentity(fd, JSON.stringify(ownIdentity()));
   return { ok: true };
 }
 

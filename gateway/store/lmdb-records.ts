@@ -3,20 +3,16 @@
 // the read throws. Commits run in LMDB's own thread: nothing here blocks the event loop for an fsync.
 // Must not be opened twice: the data directory's lock sees to that.
 import assert from 'node:assert/strict';
-import { closeSync, existsSync, fsyncSync, openSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
+import { closeSync, existsSync, openSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { open as openLmdb, type RootDatabase } from 'lmdb';
 import type { Change, RecordKey, Records, RecordValue } from '../../replication/world.js';
-import { type Outcome, refuse } from '../control.js';
+import type { Outcome } from '../control.js';
 import { DamagedRecord, decodeRecord, encodeRecord } from './record-codec.js';
-import { inspectRecordsFile } from './records-file.js';
+import { damagedStore, FORMAT_KEY, FORMAT_VERSION, FRESH_NAME, MARK_NAME, RECORDS_NAME, unusableStore } from './store-format.js';
+import { missingStore, verifyStore } from './store-verification.js';
+import { syncDirectory } from './sync-directory.js';
 
-const FILE_NAME = 'records.mdb';
-/** Stands beside the records once they were made: with it and without them, they were lost, not never made. */
-const MARK_NAME = 'FORMAT';
-const FORMAT_KEY = 'meta/format';
-/** Version of the keys and values all parts of the gateway keep here. */
-export const FORMAT_VERSION = 1;
 const KEY_BYTES_MAX = 512;
 /** LMDB maps its lock file: its blocks must exist, or a full disk ends the process by a signal. */
 const LOCK_FILE_BYTES = 16_384;
@@ -37,54 +33,48 @@ function openStore(path: string): Store {
   return openLmdb<Buffer, string>({ path, encoding: 'binary', overlappingSync: false, eventTurnBatching: false });
 }
 
-function syncDirectory(path: string): void {
-  const fd = openSync(path, 'r');
+/**
+ * Makes whole records of what `fill` commits under another name, then puts them in place: a crash inside leaves what was
+ * there before. Whoever calls this has seen to it that nothing is lost by that. Throws the system's error, and what `fill` does.
+ */
+export async function createRecords(directory: string, fill: (records: LmdbRecords) => Promise<void>): Promise<void> {
+  const fresh = join(directory, FRESH_NAME);
+  const discard = () => {
+    rmSync(fresh, { force: true });
+    rmSync(`${fresh}-lock`, { force: true });
+  };
+  discard();
   try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
+    const records = new LmdbRecords(directory, openStore(fresh));
+    try {
+      await fill(records);
+    } finally {
+      await records.close();
+    }
+    rmSync(`${fresh}-lock`, { force: true });
+    renameSync(fresh, join(directory, RECORDS_NAME));
+  } catch (error) {
+    discard();
+    throw error;
   }
-}
-
-/** A crash inside leaves either no records or whole ones: they are made under another name. */
-async function create(directory: string): Promise<void> {
-  const fresh = join(directory, 'records-new.mdb');
-  rmSync(fresh, { force: true });
-  rmSync(`${fresh}-lock`, { force: true });
-  const store = openStore(fresh);
-  const records = new LmdbRecords(directory, store);
-  await records.commit([{ put: FORMAT_KEY, value: { product: 'forestall', version: FORMAT_VERSION } }]);
-  await records.close();
-  rmSync(`${fresh}-lock`, { force: true });
-  renameSync(fresh, join(directory, FILE_NAME));
   syncDirectory(directory);
+  mark(directory);
 }
 
+const formatRecord: Change = { put: FORMAT_KEY, value: { product: 'forestall', version: FORMAT_VERSION } };
+
+/** Also for records that were made before it was: a crash came between. */
 function mark(directory: string): void {
   const path = join(directory, MARK_NAME);
   if (!existsSync(path)) {
-    writeFileSync(path, `forestall ${FORMAT_VERSION}\n`, { mode: 0o600, flush: true });
+    writeFileSync(
+      path,
+      `forestall ${FORMAT_VERSION}
+`,
+      { mode: 0o600, flush: true },
+    );
     syncDirectory(directory);
   }
-}
-
-function damaged(path: string, reason: string): Outcome<never> {
-  return refuse('store-damaged', `The records in ${path} are damaged: ${reason}. Restore the data directory from a backup.`, { path });
-}
-
-function checkFormat(path: string, format: RecordValue | undefined): Outcome<null> {
-  const { product, version } = (format ?? {}) as { product?: unknown; version?: unknown };
-  if (product !== 'forestall' || typeof version !== 'number' || !Number.isSafeInteger(version) || version < 1) {
-    return damaged(path, 'they have no format record');
-  }
-  if (version > FORMAT_VERSION) {
-    return refuse(
-      'store-newer',
-      `The records in ${path} have format ${version}; this Forestall knows formats up to ${FORMAT_VERSION}. Run the version that wrote them, or a later one.`,
-      { path, version },
-    );
-  }
-  return { ok: true, value: null };
 }
 
 export class LmdbRecords implements Records {
@@ -101,30 +91,27 @@ export class LmdbRecords implements Records {
 
   /**
    * Opens the records of a data directory and makes them when it is new. Refuses with `store-damaged`, `store-missing`,
-   * `store-newer` or `store-unusable` (read-only, no permission, full).
+   * `store-newer`, `store-older` or `store-unusable` (read-only, no permission, full).
    */
   static async open(directory: string): Promise<Outcome<LmdbRecords>> {
-    const path = join(directory, FILE_NAME);
+    const path = join(directory, RECORDS_NAME);
     try {
       if (!existsSync(path)) {
-        if (existsSync(join(directory, MARK_NAME))) {
-          const message = `The records are missing: ${path} does not exist, but ${MARK_NAME} beside it says they were made.`;
-          return refuse('store-missing', `${message} Restore it from a backup; to start anew, empty the directory.`, { path });
-        }
-        await create(directory);
+        const missing = missingStore(directory);
+        if (missing !== null) return missing;
+        await createRecords(directory, (records) => records.commit([formatRecord]));
       }
-      const opened = await openChecked(directory, path);
-      if (opened.ok) {
-        mark(directory);
-      }
-      return opened;
+      // LMDB trusts its file and reports less, so this comes first.
+      const verified = verifyStore(directory);
+      if (!verified.ok) return verified;
+      // What cannot be written is said before LMDB says it less clearly.
+      closeSync(openSync(path, 'r+'));
+      const records = new LmdbRecords(directory, openStore(path));
+      mark(directory);
+      return { ok: true, value: records };
     } catch (error) {
-      if (error instanceof DamagedRecord || (error as Error).message.startsWith('MDB_')) {
-        return damaged(path, (error as Error).message);
-      }
-      return refuse('store-unusable', `The records in ${path} cannot be opened: ${(error as Error).message}.${freeSpace(directory)}`, {
-        path,
-      });
+      if ((error as Error).message.startsWith('MDB_')) return damagedStore(path, (error as Error).message);
+      return unusableStore(path, `${(error as Error).message}.${freeSpace(directory)}`);
     }
   }
 
@@ -196,30 +183,6 @@ export class LmdbRecords implements Records {
       }
       throw error;
     }
-  }
-}
-
-async function openChecked(directory: string, path: string): Promise<Outcome<LmdbRecords>> {
-  const file = inspectRecordsFile(path);
-  if (file.state === 'damaged') {
-    return damaged(path, file.reason);
-  }
-  const records = new LmdbRecords(directory, openStore(path));
-  try {
-    const format = checkFormat(path, records.get(FORMAT_KEY));
-    if (!format.ok) {
-      await records.close();
-      return format;
-    }
-    if (file.state === 'short') {
-      for (const _ of records.list('')) {
-        // Reading is the check: what is missing throws.
-      }
-    }
-    return { ok: true, value: records };
-  } catch (error) {
-    await records.close();
-    throw error;
   }
 }
 

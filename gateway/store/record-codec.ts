@@ -59,12 +59,7 @@ export function encodeRecord(value: RecordValue): Buffer {
   const blobs: Uint8Array[] = [];
   const json = toJson(value, blobs, 0);
   assert(json !== undefined, 'a record cannot be undefined');
-  const text = Buffer.from(JSON.stringify(json), 'utf8');
-  const header = Buffer.alloc(HEADER_BYTES);
-  header.writeUInt32LE(text.length, 4);
-  const bytes = Buffer.concat([header, text, ...blobs]);
-  bytes.writeUInt32LE(crc32(bytes.subarray(4)), 0);
-  return bytes;
+  return joinRecord(Buffer.from(JSON.stringify(json), 'utf8'), Buffer.concat(blobs));
 }
 
 class BlobReader {
@@ -103,8 +98,8 @@ function fromJson(json: Json, blobs: BlobReader): RecordValue {
   return out;
 }
 
-/** Throws `DamagedRecord`. Byte arrays come back as Uint8Array of their own. */
-export function decodeRecord(bytes: Buffer): RecordValue {
+/** The two parts of a record, views of it: its JSON text, and its byte arrays one after the other. Throws `DamagedRecord`. */
+export function splitRecord(bytes: Buffer): { text: Buffer; arrays: Buffer } {
   if (bytes.length < HEADER_BYTES) {
     throw new DamagedRecord('it is shorter than a header');
   }
@@ -115,10 +110,25 @@ export function decodeRecord(bytes: Buffer): RecordValue {
   if (end > bytes.length) {
     throw new DamagedRecord('its text is cut off');
   }
-  const text = bytes.toString('utf8', HEADER_BYTES, end);
+  return { text: bytes.subarray(HEADER_BYTES, end), arrays: bytes.subarray(end) };
+}
+
+/** What `splitRecord` took apart. */
+export function joinRecord(text: Buffer, arrays: Buffer): Buffer {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt32LE(text.length, 4);
+  const bytes = Buffer.concat([header, text, arrays]);
+  bytes.writeUInt32LE(crc32(bytes.subarray(4)), 0);
+  return bytes;
+}
+
+/** Throws `DamagedRecord`. Byte arrays come back as Uint8Array of their own. */
+export function decodeRecord(bytes: Buffer): RecordValue {
+  const parts = splitRecord(bytes);
+  const text = parts.text.toString('utf8');
   const json = JSON.parse(text) as Json;
   if (!text.includes('$') && !text.includes('__proto__')) {
     return json;
   }
-  return fromJson(json, new BlobReader(bytes, end));
+  return fromJson(json, new BlobReader(parts.arrays, 0));
 }

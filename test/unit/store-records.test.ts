@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
-import { FORMAT_VERSION, LmdbRecords, RecordsError } from '../../gateway/store/lmdb-records.js';
+import { LmdbRecords, RecordsError } from '../../gateway/store/lmdb-records.js';
+import { FORMAT_VERSION } from '../../gateway/store/store-format.js';
 
 const test = suite<{ directory: string }>('store/records');
 
@@ -163,10 +164,10 @@ test('a file that lost its end is refused even when everything needed to open it
   truncateSync(path, statSync(path).size - 10 * 4096);
   const { code, message } = await refusal(directory);
   assert.equal(code, 'store-damaged');
-  assert.match(message, /record "k\/\d+"/);
+  assert.match(message, /record "k\/\d+": the file is cut off/);
 });
 
-test('a flipped bit in a record is an error of that record, never another value', async ({ directory }) => {
+test('a flipped bit in a record is refused with that record named, never another value', async ({ directory }) => {
   const records = await opened(directory);
   await records.commit([{ put: 'k/a', value: 'a-value-to-be-found' }]);
   await records.close();
@@ -176,17 +177,33 @@ test('a flipped bit in a record is an error of that record, never another value'
     bytes[at] ^= 1;
   }
   writeFileSync(path, bytes);
-  const again = await opened(directory);
-  assert.throws(() => again.get('k/a'), /record "k\/a": its checksum is wrong/);
-  await again.close();
+  const { code, message } = await refusal(directory);
+  assert.equal(code, 'store-damaged');
+  assert.match(message, /record "k\/a": its checksum is wrong/);
 });
 
-test('records that were made and are gone are missing, not new', async ({ directory }) => {
-  await (await opened(directory)).close();
-  rmSync(join(directory, 'records.mdb'));
+test('records of a format before the first that is read are refused', async ({ directory }) => {
+  const records = await opened(directory);
+  await records.commit([{ put: 'meta/format', value: { product: 'forestall', version: 0 } }]);
+  await records.close();
   const { code, message } = await refusal(directory);
-  assert.equal(code, 'store-missing');
-  assert.match(message, /does not exist/);
+  assert.equal(code, 'store-older');
+  assert.match(message, /format 0.*from 1 on/);
+});
+
+test('records that were made and are gone are missing, not new, as long as anything says that they were made', async ({ directory }) => {
+  for (const evidence of ['FORMAT', 'records.mdb-lock', 'journal']) {
+    rmSync(directory, { recursive: true });
+    mkdirSync(directory);
+    await (await opened(directory)).close();
+    rmSync(join(directory, 'records.mdb'));
+    writeFileSync(join(directory, 'journal'), '');
+    for (const name of ['FORMAT', 'records.mdb-lock', 'journal']) if (name !== evidence) rmSync(join(directory, name));
+    const { code, message } = await refusal(directory);
+    assert.equal(code, 'store-missing');
+    assert.match(message, new RegExp(`does not exist, but ${evidence} beside it`));
+    assert.deepEqual(readdirSync(directory), [evidence], 'nothing was made');
+  }
 });
 
 test('a directory that cannot hold records is refused with the reason', async ({ directory }) => {
