@@ -176,6 +176,8 @@ function observed(d: Draft): Step | null {
   if (home.observeUntilMs === null || nowMs < home.observeUntilMs || s.scrub === 'running') return null;
   if (home.failed) return parted(d, `${home.target.node} did fail`);
   if (!home.byVerdict) return parted(d, 'the time of observation is over');
+  // Nobody can say of a node that is lost now that it did not fail: it is back in a moment, or it counts as failed.
+  if (copyOf(s, home.target)?.state === 'lost') return null;
   if (s.doubts[home.target.node]?.origin === 'model')
     return policy.rollback.onFalseAlarm === 'stay' ? parted(d, `the verdict over ${home.target.node} still holds`) : lingers(d, home);
   return falseAlarm(d, home);
@@ -195,7 +197,7 @@ function falseAlarm(d: Draft, home: Home): Step | null {
   const copy = copyOf(s, home.target);
   if (!copy || copy.drop || copy.state === 'failed') return parted(d, `the copy on ${describeTarget(home.target)} is of no use`);
   const stays = policy.rollback.onFalseAlarm === 'stay';
-  // It is in sync again in a moment, or it is lost for so long that the node counts as failed.
+  // It is in sync again in a moment, or it is lost.
   if (!stays && copy.state !== 'synced') return null;
   const reason = `${home.target.node} was watched for its time and did not fail`;
   overrule(d, home.target.node);

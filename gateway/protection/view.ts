@@ -1,5 +1,5 @@
 // Protection of one volume as people and the API see it. Values only.
-import { describeTarget, type Situation, type Suspicion, threat } from './situation.js';
+import { copyOf, describeTarget, type Situation, type Suspicion, threat } from './situation.js';
 
 export interface ProtectionView {
   volume: string;
@@ -17,6 +17,8 @@ export interface ProtectionView {
 
 export function viewOf(s: Situation): ProtectionView {
   const iso = (ms: number) => new Date(ms).toISOString();
+  const isLost = s.home !== null && copyOf(s, s.home.target)?.state === 'lost';
+  const back = s.home !== null && isLost && !s.home.failed ? `${s.home.target.node} to answer again` : null;
   const until = s.home?.observeUntilMs ?? null;
   return {
     volume: s.volume,
@@ -27,6 +29,6 @@ export function viewOf(s: Situation): ProtectionView {
     copies: s.copies.map(({ target, origin, state, drop }) => ({ ...target, origin, state, dropping: drop !== null })),
     home: s.home && { ...s.home.target, observedUntil: until === null ? null : iso(until), failed: s.home.failed },
     flipAt: s.flipAtMs === null ? null : iso(s.flipAtMs),
-    waitsFor: (s.flip ? `the flip to ${describeTarget(s.flip.to)}` : null) ?? s.flipRetry?.reason ?? s.choiceRetry?.reason ?? null,
+    waitsFor: (s.flip ? `the flip to ${describeTarget(s.flip.to)}` : null) ?? back ?? s.flipRetry?.reason ?? s.choiceRetry?.reason ?? null,
   };
 }

@@ -112,6 +112,34 @@ test('an old node that fails while it is watched proves the verdict: the volume 
   `);
 });
 
+for (const [policy, verdict] of [
+  ['flip-back', '0.8'],
+  ['stay', '0.99 outside'],
+] as const) {
+  test(`nothing is said of an old node that is lost when its watch ends, until it is back or failed (${policy})`, async () => {
+    await play(`
+      node a
+      node b
+      volume vol0 a 1GiB observe=1h onFalseAlarm=${policy}
+      start
+      verdict a ${verdict}
+      mirror vol0 b synced
+      tick 59m
+      tick 50s
+      mirror vol0 a lost
+      tick 30s
+      expect vol0 verified on b
+      expect waits vol0 a to answer again
+      expect no event protection.lingering
+      expect lessons none
+      tick 1m
+      expect lessons failed a
+      expect event protection.node-failed
+      expect vol0 healthy on b mirrors none
+    `);
+  });
+}
+
 test('a short loss of the old node is no failure: it is flipped back when it is in sync again', async () => {
   await play(`
     node a

@@ -175,6 +175,8 @@ function expectation(world: World, words: string[], scenario: Scenario): void {
     assert(scenario.wishes[0] && scenario.wishes[0].settled === null, 'the wish has been answered');
   } else if (first === 'exports') {
     assert.equal([...(world.nodes.get(second)?.exports.keys() ?? [])].sort().join(',') || 'none', rest.join(' '));
+  } else if (first === 'waits') {
+    assert.equal(world.protection.state(second)?.waitsFor ?? 'none', rest.join(' '));
   } else if (first === 'lessons') {
     assert.equal(world.lessons.join(', ') || 'none', words.slice(1).join(' '));
   } else if (first === 'trimmed') {
