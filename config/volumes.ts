@@ -3,6 +3,7 @@
 import type { NodeConfig, PolicyConfig, VolumeConfig } from './config.js';
 import { isName, nameRule } from './fields.js';
 import type { Report } from './nodes.js';
+import { plural } from './plural.js';
 import { type KeyPath, shown } from './problem.js';
 import type { VolumeInput } from './schema.js';
 import { didYouMean } from './spelling.js';
@@ -97,8 +98,8 @@ export function checkMirrors(
     const refusals = others.map((node) => refusal(node, volume, taken)).filter((reason) => reason !== null);
     const able = others.length - refusals.length;
     if (able >= wanted) continue;
-    const mirrors = `policy "${volume.policy.name}" wants ${wanted} ${wanted === 1 ? 'mirror' : 'mirrors'}`;
-    const found = able === 0 ? 'no other node could take one' : `only ${able} other ${able === 1 ? 'node' : 'nodes'} could take one`;
+    const mirrors = `policy "${volume.policy.name}" wants ${plural(wanted, 'mirror')}`;
+    const found = able === 0 ? 'no other node could take one' : `only ${plural(able, 'other node')} could take one`;
     const why = refusals.length === 0 ? '' : ` (${refusals.slice(0, 5).join('; ')}${refusals.length > 5 ? '; ...' : ''})`;
     report(
       path,

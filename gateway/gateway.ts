@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import type { Config, PolicyConfig, VolumeConfig } from '../config/config.js';
 import { readConfig } from '../config/load.js';
 import { formatProblem } from '../config/problem.js';
+import { plural } from '../config/plural.js';
 import { type ConfigChange, diffConfig, type Remark } from '../config/reload.js';
 import type { Clock, Log, Records } from '../replication/world.js';
 import type { ReloadReport } from './api/backend.js';
@@ -220,7 +221,7 @@ class Gateway implements RunningGateway {
     this.#events.publish({
       type: 'gateway.started',
       level: 'info',
-      message: `The gateway serves ${this.#volumes.size} volumes of ${this.#config.nodes.length} nodes.`,
+      message: `The gateway serves ${plural(this.#volumes.size, 'volume')} of ${plural(this.#config.nodes.length, 'node')}.`,
     });
   }
 

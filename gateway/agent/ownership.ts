@@ -1,6 +1,7 @@
 // Who may change an export (rules 19 and 20): its owner is a volume, at an epoch that only grows. A gateway with an older
 // epoch has lost a flip and is refused; another volume is refused unless it adopts; nothing is taken or deleted under an
 // open connection. Pure: a record and a wish in, the new record or the reason out.
+import { plural } from '../../config/plural.js';
 import { type Outcome, refuse } from '../control.js';
 import type { ExportRecord } from './export-record.js';
 
@@ -44,5 +45,7 @@ function foreignOwner(record: ExportRecord, volume: string | undefined): Outcome
 }
 
 function inUse(record: ExportRecord, clients: string[], what: string): Outcome<never> {
-  return refuse('export-in-use', `export ${record.name} cannot be ${what} while ${clients.length} connections are open`, { clients });
+  return refuse('export-in-use', `export ${record.name} cannot be ${what} while it has ${plural(clients.length, 'open connection')}`, {
+    clients,
+  });
 }

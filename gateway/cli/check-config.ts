@@ -1,12 +1,9 @@
 // `forestall check-config`: everything that is wrong with a configuration file, or that it is right. Opens nothing else.
 import { readConfig } from '../../config/load.js';
+import { plural } from '../../config/plural.js';
 import { formatProblem } from '../../config/problem.js';
 import { EXIT, type ExitCode } from './cli-error.js';
 import type { Output } from './output.js';
-
-function counted(count: number, what: string): string {
-  return `${count} ${what}${count === 1 ? '' : 's'}`;
-}
 
 export async function checkConfig(output: Output, file: string): Promise<ExitCode> {
   const loaded = await readConfig(file);
@@ -22,11 +19,7 @@ export async function checkConfig(output: Output, file: string): Promise<ExitCod
   const { nodes, volumes, policies } = loaded.config;
   const counts = { nodes: nodes.length, volumes: volumes.length, policies: policies.length };
   output.result({ ok: true, ...counts }, () => {
-    const parts = [
-      counted(counts.nodes, 'node'),
-      counted(counts.volumes, 'volume'),
-      `${counts.policies} ${counts.policies === 1 ? 'policy' : 'policies'}`,
-    ];
+    const parts = [plural(counts.nodes, 'node'), plural(counts.volumes, 'volume'), plural(counts.policies, 'policy', 'policies')];
     return `${file} is right: ${parts.join(', ')}.\n`;
   });
   return EXIT.OK;

@@ -1,4 +1,5 @@
 // `forestall serve`: starts the gateway, says where to attach and where to look, reloads at SIGHUP, ends at SIGTERM.
+import { plural } from '../../config/plural.js';
 import type { GatewayOptions, RunningGateway } from '../gateway.js';
 import { CliError, describeError, EXIT, type ExitCode } from './cli-error.js';
 import { untilSignal } from './lifetime.js';
@@ -22,7 +23,7 @@ function welcome({ nbd, unix, api, volumes }: RunningGateway['addresses']): stri
     .map((name, i) => [i === 0 ? 'attach' : '', `nbd://${hostPort(nbd)}/${encodeURIComponent(name)}`] as const);
   const more = volumes.length > 10 ? ([['', `and ${volumes.length - 10} more: forestall volumes`]] as const) : [];
   const socket = unix === null ? [] : ([['socket', `nbd+unix:///VOLUME?socket=${unix}`]] as const);
-  return `Forestall serves ${volumes.length === 1 ? '1 volume' : `${volumes.length} volumes`}.\n${list([
+  return `Forestall serves ${plural(volumes.length, 'volume')}.\n${list([
     ...attach,
     ...more,
     ...socket,

@@ -1,5 +1,6 @@
 // The commands of volumes: show, mirror, flip, roll back, scrub. Each is a request to the API and a text for people.
 import { setTimeout as delay } from 'node:timers/promises';
+import { plural } from '../../config/plural.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
 import type { RollbackReport } from '../api/backend.js';
 import type { FlipCertificate, MirrorView, ScrubReport, TargetRef, VolumeView } from '../control.js';
@@ -56,7 +57,7 @@ const MIRROR_COLUMNS: Column<MirrorView>[] = [
 function shownScrub(scrub: ScrubReport): string {
   const { state, comparedBytes, totalBytes, mismatches } = scrub;
   const repaired = mismatches.filter((mismatch) => mismatch.repaired).length;
-  const found = mismatches.length === 0 ? 'no mismatch' : `${mismatches.length} mismatches, ${repaired} repaired`;
+  const found = mismatches.length === 0 ? 'no mismatch' : `${plural(mismatches.length, 'mismatch', 'mismatches')}, ${repaired} repaired`;
   return `${state}, ${formatBytes(comparedBytes)} of ${formatBytes(totalBytes)} compared, ${found}`;
 }
 
@@ -157,7 +158,7 @@ function shownCertificate(certificate: FlipCertificate): string {
   return list([
     [kind, `${volume} from ${shownTarget(from)} to ${shownTarget(to)}`],
     ['epoch', String(epoch)],
-    ['pause', `${formatDuration(pauseMs)}, ${held} requests held`],
+    ['pause', `${formatDuration(pauseMs)}, ${plural(held, 'request')} held`],
     [
       'drained',
       `${drained.inFlight} requests in flight, ${formatBytes(drained.queueBytes)} of the queue; ${dirtyRegions} dirty regions left`,

@@ -1,5 +1,6 @@
 // The points a node gets for a copy of a volume, each with the sentence that explains it. The weights say what matters
 // more: staying at the site, leaving the zone, the risk of the next failure, then speed, space and an even spread.
+import { plural } from '../../config/plural.js';
 import { formatBytes } from '../../config/units.js';
 import type { NodeFacts, PlacementPolicy, VolumeNeeds } from './node-facts.js';
 
@@ -100,7 +101,7 @@ function capacity({ volume, policy }: Field, node: NodeFacts): Point {
 }
 
 function spread({ copies }: NodeFacts): Point {
-  const text = copies === 0 ? 'holds nothing else' : `holds ${copies} ${copies === 1 ? 'copy' : 'copies'} already`;
+  const text = copies === 0 ? 'holds nothing else' : `holds ${plural(copies, 'copy', 'copies')} already`;
   return { value: WEIGHT.spread / (1 + copies), text };
 }
 

@@ -1,5 +1,6 @@
 // Takes a fact into the situation. Every fact is taken in every state, late ones too: what no longer matters is undone
 // (a target made for nothing is freed) or ignored. It never changes the state: `decide` does that from what is known.
+import { plural } from '../../config/plural.js';
 import { type FlipCertificate, type MirrorView, refuse, type ScrubReport, type TargetRef } from '../control.js';
 import { addCopy, answer, type Draft, done, dropRefused, forget, forgetTarget, markDrop, retryAfter, rollbackBy, tell } from './draft.js';
 import type { Fact } from './input.js';
@@ -220,7 +221,7 @@ function scrubFinished(d: Draft, report: ScrubReport): void {
   const left = report.mismatches.filter((mismatch) => !mismatch.repaired);
   s.scrub = left.length > 0 ? 'damaged' : 'clean';
   if (left.length === 0) return;
-  const message = `The copies of ${s.volume} differ in ${left.length} regions and nothing says which is right: they were left as they are.`;
+  const message = `The copies of ${s.volume} differ in ${plural(left.length, 'region')} and nothing says which is right: they were left as they are.`;
   tell(d, 'alert', 'protection.damage', message, { details: { mismatches: left.slice(0, 20) } });
 }
 

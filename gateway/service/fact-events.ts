@@ -1,4 +1,5 @@
 // What volumes tell, as events that people and programs read.
+import { plural } from '../../config/plural.js';
 import { formatBytes } from '../../config/units.js';
 import type { EventSink, NewEvent, VolumeFact } from '../control.js';
 import { describeTarget } from '../volume/copy.js';
@@ -59,18 +60,21 @@ function eventOf(fact: VolumeFact, volume: string): NewEvent {
     }
     case 'scrub-finished': {
       const { report } = fact;
+      const { mismatches } = report;
+      const mended = mismatches.filter(({ repaired }) => repaired).length;
+      const found = mismatches.length === 0 ? 'no difference' : `${plural(mismatches.length, 'difference')}, ${mended} mended`;
       return {
         type: 'scrub.finished',
-        level: report.mismatches.length > 0 ? 'warning' : 'info',
-        message: `The scrub of ${volume} is ${report.state}: ${formatBytes(report.comparedBytes)} compared, ${report.mismatches.length} differences, ${report.mismatches.filter((mismatch) => mismatch.repaired).length} mended.`,
-        details: { report: { ...report, mismatches: report.mismatches.slice(0, 100) } },
+        level: mismatches.length > 0 ? 'warning' : 'info',
+        message: `The scrub of ${volume} is ${report.state}: ${formatBytes(report.comparedBytes)} compared, ${found}.`,
+        details: { report: { ...report, mismatches: mismatches.slice(0, 100) } },
       };
     }
     case 'damage':
       return {
         type: 'volume.damage',
         level: 'alert',
-        message: `The copies of ${volume} differ at ${fact.offset} (${fact.lengthBytes} bytes) and nothing says which is right: ${fact.reason}.`,
+        message: `The copies of ${volume} differ at ${fact.offset} (${plural(fact.lengthBytes, 'byte')}) and nothing says which is right: ${fact.reason}.`,
         details: { offset: fact.offset, lengthBytes: fact.lengthBytes, reason: fact.reason },
       };
   }

@@ -46,6 +46,7 @@ siteTest(test, [], 'every command works against a live gateway, for people and f
   await client.write(0, Buffer.alloc(MIB, 5));
   const following = startForestall(site, ['events', '--follow', '--json', '--api', gateway.apiUrl]);
   await following.until(({ stdout }) => stdout.includes('gateway.started'));
+  assert.match(following.stdout, /The gateway serves 1 volume of 2 nodes\./);
 
   const { volumes } = await command<{ volumes: { name: string; size: number; clients: string[] }[] }>(gateway, 'volumes');
   assert.deepEqual(

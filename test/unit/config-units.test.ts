@@ -3,6 +3,7 @@
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import * as assert from 'uvu/assert';
+import { plural } from '../../config/plural.js';
 import { formatBytes, formatDuration, type Parsed, parseDuration, parseSize } from '../../config/units.js';
 
 const sizes: Record<string, number> = {
@@ -126,6 +127,13 @@ units('a size beyond what a number holds exactly is refused', () => {
   assert.is(parseSize('8191TiB').ok, true);
   assert.is(parseSize('8192TiB').ok, false);
   assert.is(parseSize(`${'9'.repeat(400)}TiB`).ok, false);
+});
+
+units('counts are said as people say them', () => {
+  assert.equal(
+    [plural(0, 'node'), plural(1, 'node'), plural(2, 'node'), plural(1, 'copy', 'copies'), plural(3, 'copy', 'copies')],
+    ['0 nodes', '1 node', '2 nodes', '1 copy', '3 copies'],
+  );
 });
 
 units.run();
