@@ -144,7 +144,7 @@ test('a scrub is begun, or waited for with its findings; what stays unrepaired i
   assert.match((await run(api.url, 'scrub', 'vol0')).out, /has begun/);
   const waited = await run(api.url, 'scrub', 'vol0', '--wait');
   assert.equal(waited.code, 0);
-  assert.match(waited.out, /done, 1GiB of 1GiB compared, 1 mismatches, 1 repaired/);
+  assert.match(waited.out, /done, 1GiB of 1GiB compared, 1 mismatch, 1 repaired/);
   assert.match(waited.out, /1048576 +64KiB +b +yes +its checksum differs/);
   const scrub = api.backend.scrub.bind(api.backend);
   api.backend.scrub = async (name) => {
