@@ -123,6 +123,10 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
   command('check-config <file>', 'say everything that is wrong with a configuration, without opening anything')
     .addHelpText('after', examples('check-config gateway.yaml'))
     .action(local(async (out, file: string) => (await import('./check-config.js')).checkConfig(out, file)));
+  command('doctor', 'look at nodes, data directory and machine, and say what is wrong and what to do; changes nothing')
+    .requiredOption('--config <file>', 'the configuration to look at')
+    .addHelpText('after', `${examples('doctor --config gateway.yaml')}\n\nExit codes: 0 all is right, 1 warnings, 2 problems.`)
+    .action(local(async (out, options: { config: string }) => (await import('./doctor.js')).runDoctor(out, options)));
   const store = command('store', 'check, write out or take in the records of a data directory that no gateway uses');
   const storeCommand = (usage: string, description: string) =>
     store

@@ -55,7 +55,7 @@ export class FileLock {
 }
 
 function writeIdentity(fd: number, text: string): void {
-  writeSync(fd, text.padEnd(IDENTITY_BYTES - 1) + '\n', 0);
+  writeSync(fd, `${text.padEnd(IDENTITY_BYTES - 1)}\n`, 0);
   ftruncateSync(fd, IDENTITY_BYTES);
 }
 

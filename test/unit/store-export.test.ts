@@ -96,7 +96,10 @@ test('what was exported is imported exactly, whatever the records hold', async (
 
 test('a damaged, cut off, extended or newer file is refused by line and leaves the directory as it was', async ({ root, file }) => {
   const from = join(root, 'from');
-  await made(from, Array.from({ length: 20 }, (_, i) => [`k/${String(i).padStart(2, '0')}`, { i, bytes: new Uint8Array(i) }]));
+  await made(
+    from,
+    Array.from({ length: 20 }, (_, i) => [`k/${String(i).padStart(2, '0')}`, { i, bytes: new Uint8Array(i) }]),
+  );
   assert.ok(exportStore(from, file, WRITTEN).ok);
   const whole = readFileSync(file, 'utf8');
   const lines = whole.trimEnd().split('\n');
@@ -155,7 +158,10 @@ test('only a new directory is filled; with replace the old records are kept besi
   assert.equal((await all(kept))[0][0], 'k/old');
 });
 
-test('an outdated export is believed only in where volumes are: mirrors are copied again, checksums and doubts forgotten', async ({ root, file }) => {
+test('an outdated export is believed only in where volumes are: mirrors are copied again, checksums and doubts forgotten', async ({
+  root,
+  file,
+}) => {
   const [from, to] = [join(root, 'from'), join(root, 'to')];
   await made(from, [
     ['volume/vol0', volume([MIRROR])],
