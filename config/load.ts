@@ -7,13 +7,13 @@ import type { Config, ServerConfig } from './config.js';
 import { readYaml } from './document.js';
 import { isName, nameRule } from './fields.js';
 import { checkNodePlaces, checkServer } from './listeners.js';
-import { nodeConfig, type Report } from './nodes.js';
+import { checkAddress, nodeConfig, type Report } from './nodes.js';
 import { policyConfig } from './policies.js';
 import { formatPath, type KeyPath, type Problem, shown } from './problem.js';
 import { nodeSchema, policySchema, type ServerInput, serverSchema, topLevelKeys, volumeSchema } from './schema.js';
 import { didYouMean } from './spelling.js';
 import { formatBytes } from './units.js';
-import { checkMirrors, checkTargets, volumeConfig } from './volumes.js';
+import { checkMirrors, checkReferences, checkTargets, volumeConfig } from './volumes.js';
 
 export type Loaded = { ok: true; config: Config } | { ok: false; problems: Problem[] };
 
@@ -99,6 +99,7 @@ function assemble(data: Record<string, unknown>, report: Report): Config | null 
   const nodes = nodeEntries.flatMap((entry, at) => {
     const path = ['nodes', at];
     const input = judged(nodeSchema, entry, path, report);
+    if (input === null && isMap(entry)) checkAddress(entry, path, report);
     const node = input === null ? null : nodeConfig(input, path, report);
     return node === null ? [] : [{ node, path }];
   });
@@ -122,6 +123,7 @@ function assemble(data: Record<string, unknown>, report: Report): Config | null 
   };
   const volumes = volumeEntries.flatMap((entry, at) => {
     const path = ['volumes', at];
+    if (isMap(entry)) checkReferences(entry, path, references, report);
     const input = judged(volumeSchema, entry, path, report);
     const volume = input === null ? null : volumeConfig(input, path, references, report);
     return volume === null ? [] : [{ volume, path }];

@@ -1,13 +1,14 @@
 // A node's entry into the product's form, with what must hold within the one entry: exactly one kind, addresses that
 // can be read, keys that fit the kind.
-import { parseHttpUrl, parseNbdUri } from './address.js';
+import { type NbdAddress, parseHttpUrl, parseNbdUri } from './address.js';
 import type { HealthSource, NodeConfig } from './config.js';
 import type { KeyPath } from './problem.js';
-import type { NodeInput } from './schema.js';
+import { type NodeInput, nodeSchema } from './schema.js';
 
 export type Report = (path: KeyPath, message: string, part?: 'key' | 'value') => void;
 
 const kinds = ['nbd', 'agent', 'embedded'] as const;
+type Kind = (typeof kinds)[number];
 const zombieDefaultMs = 30_000;
 
 function healthSources(input: NodeInput, path: KeyPath, report: Report): HealthSource[] {
@@ -36,14 +37,47 @@ function reportTwice(spares: string[], path: KeyPath, report: Report): void {
   });
 }
 
-/** Null when a problem was reported that leaves nothing to work with. */
-export function nodeConfig(input: NodeInput, path: KeyPath, report: Report): NodeConfig | null {
-  const given = kinds.filter((kind) => input[kind] !== undefined);
+/** The kind of the entry, or null when it has none or several. */
+function kindOf(entry: Partial<Record<Kind, unknown>>, path: KeyPath, report: Report): Kind | null {
+  const given = kinds.filter((kind) => entry[kind] !== undefined);
   if (given.length === 0) {
     report(path, 'has no address: give nbd (an NBD server), agent (a storage-node agent) or embedded (an agent within the gateway)');
   }
   if (given.length > 1)
     report([...path, given[1]], `is given besides ${given[0]}: a node is one of nbd, agent and embedded, remove the others`, 'key');
+  return given.length === 1 ? given[0] : null;
+}
+
+function nbdAddress(text: string, path: KeyPath, report: Report): NbdAddress | null {
+  const uri = parseNbdUri(text);
+  if (!uri.ok) report([...path, 'nbd'], uri.problem);
+  else if (uri.value.export !== '') {
+    const right = "write it as a volume's export or in spares, and leave it out here";
+    report([...path, 'nbd'], `names the export "${uri.value.export}", but a node's address is its server's: ${right}`);
+  } else return uri.value.address;
+  return null;
+}
+
+function agentUrl(text: string, path: KeyPath, report: Report): string | null {
+  const url = parseHttpUrl(text, 'http://127.0.0.1:8091');
+  if (!url.ok) report([...path, 'agent'], url.problem);
+  else if (new URL(url.value).pathname !== '/' || /[?#]/.test(url.value)) {
+    report([...path, 'agent'], `must be the agent alone, without a path: write ${new URL(url.value).origin}`);
+  } else return url.value;
+  return null;
+}
+
+/** What is wrong with the address of an entry that is wrong elsewhere too. One with an unknown key may have misspelt its kind. */
+export function checkAddress(entry: Record<string, unknown>, path: KeyPath, report: Report): void {
+  const misspelt = Object.keys(entry).some((key) => !(key in nodeSchema.shape));
+  const kind = misspelt && kinds.every((one) => entry[one] === undefined) ? null : kindOf(entry, path, report);
+  if (kind === 'nbd' && typeof entry.nbd === 'string') nbdAddress(entry.nbd, path, report);
+  if (kind === 'agent' && typeof entry.agent === 'string') agentUrl(entry.agent, path, report);
+}
+
+/** Null when a problem was reported that leaves nothing to work with. */
+export function nodeConfig(input: NodeInput, path: KeyPath, report: Report): NodeConfig | null {
+  const kind = kindOf(input, path, report);
   const common = {
     id: input.id,
     zone: input.zone,
@@ -52,24 +86,15 @@ export function nodeConfig(input: NodeInput, path: KeyPath, report: Report): Nod
     health: healthSources(input, path, report),
     connectionsMax: input.connections,
   };
-  if (given.length !== 1) return null;
-  if (input.nbd !== undefined) {
+  if (kind === null) return null;
+  if (kind === 'nbd') {
     const spares = input.spares ?? [];
     reportTwice(spares, path, report);
-    const uri = parseNbdUri(input.nbd);
-    if (!uri.ok) report([...path, 'nbd'], uri.problem);
-    else if (uri.value.export !== '') {
-      const right = "write it as a volume's export or in spares, and leave it out here";
-      report([...path, 'nbd'], `names the export "${uri.value.export}", but a node's address is its server's: ${right}`);
-    } else return { ...common, kind: 'plain', address: uri.value.address, spares, zombieMs: input.zombie ?? zombieDefaultMs };
-    return null;
+    const address = nbdAddress(input.nbd ?? '', path, report);
+    return address && { ...common, kind: 'plain', address, spares, zombieMs: input.zombie ?? zombieDefaultMs };
   }
   refusePlainKeys(input, path, report);
-  if (input.embedded !== undefined) return { ...common, kind: 'embedded', directory: input.embedded.dir, zombieMs: 0 };
-  const url = parseHttpUrl(input.agent ?? '', 'http://127.0.0.1:8091');
-  if (!url.ok) report([...path, 'agent'], url.problem);
-  else if (new URL(url.value).pathname !== '/' || /[?#]/.test(url.value)) {
-    report([...path, 'agent'], `must be the agent alone, without a path: write ${new URL(url.value).origin}`);
-  } else return { ...common, kind: 'agent', url: url.value, zombieMs: 0 };
-  return null;
+  if (kind === 'embedded') return { ...common, kind: 'embedded', directory: input.embedded?.dir ?? '', zombieMs: 0 };
+  const url = agentUrl(input.agent ?? '', path, report);
+  return url === null ? null : { ...common, kind: 'agent', url, zombieMs: 0 };
 }

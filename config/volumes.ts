@@ -34,11 +34,18 @@ function reportUnknown(kind: string, name: string, known: string[], path: KeyPat
   report(path, `there is no ${kind} ${shown(name)}${known.length === 0 ? '' : hint}`);
 }
 
-/** Null when the volume cannot be made of the entry, for a reason that was reported. */
+/** Looked at for themselves, so that nothing else that is wrong with the entry hides them. */
+export function checkReferences(entry: { node?: unknown; policy?: unknown }, path: KeyPath, references: References, report: Report): void {
+  const { nodeIds, policyNames } = references;
+  const { node, policy } = entry;
+  if (typeof node === 'string' && !nodeIds.includes(node)) reportUnknown('node', node, nodeIds, [...path, 'node'], report);
+  if (typeof policy === 'string' && !policyNames.includes(policy))
+    reportUnknown('policy', policy, policyNames, [...path, 'policy'], report);
+}
+
+/** Null when the volume cannot be made of the entry, for a reason that was reported here or by checkReferences. */
 export function volumeConfig(input: VolumeInput, path: KeyPath, references: References, report: Report): VolumeConfig | null {
-  const { nodeIds, nodes, policyNames, policies } = references;
-  if (!nodeIds.includes(input.node)) reportUnknown('node', input.node, nodeIds, [...path, 'node'], report);
-  if (!policyNames.includes(input.policy)) reportUnknown('policy', input.policy, policyNames, [...path, 'policy'], report);
+  const { nodes, policies } = references;
   if (input.size % sectorBytes !== 0) report([...path, 'size'], `must be a multiple of ${sectorBytes} bytes, is ${input.size}`);
   const node = nodes.get(input.node);
   const policy = policies.get(input.policy);
