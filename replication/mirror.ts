@@ -111,6 +111,11 @@ export class Mirror {
     return this.#up && this.complete;
   }
 
+  /** Its node answers and it was not given up: it may be read where it lacks nothing. */
+  get answers(): boolean {
+    return this.#up && this.#condition !== 'failed';
+  }
+
   get copiedBytes(): number {
     return this.dirty.sizeBytes - this.dirty.countBytes;
   }

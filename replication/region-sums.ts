@@ -34,13 +34,14 @@ export class RegionSums {
   readonly #perExtent: number;
   readonly #isMarked: (extent: number) => boolean;
   readonly #isClean: (extent: number) => boolean;
+  readonly #isDoubtful: (offset: number, length: number) => boolean;
   readonly #memory = new Map<number, ExtentSums>();
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
   #root = 0n;
   /** The region `samples` looked at last. */
   #cursor = 0;
-  #watch: RangeWatch | null = null;
+  readonly #watches = new Set<RangeWatch>();
 
   constructor(options: {
     records: Records;
@@ -50,6 +51,8 @@ export class RegionSums {
     extentBytes: number;
     /** Does the intent log mark the extent? And: does it neither mark it nor is about to, nor is it about to stop? */
     isMarked(extent: number): boolean;
+    /** May an old request still land there on some copy? Then nothing that is seen there is known. */
+    isDoubtful(offset: number, length: number): boolean;
     isClean(extent: number): boolean;
   }) {
     this.regionBytes = options.regionBytes;
@@ -58,6 +61,7 @@ export class RegionSums {
     this.#perExtent = options.extentBytes / options.regionBytes;
     this.#isMarked = (extent) => options.isMarked(extent);
     this.#isClean = (extent) => options.isClean(extent);
+    this.#isDoubtful = (offset, length) => options.isDoubtful(offset, length);
     this.verified = new Bitmap(options.sizeBytes, options.regionBytes);
   }
 
@@ -73,8 +77,9 @@ export class RegionSums {
     return sums !== null && (sums.known[at >>> 3] & (1 << (at & 7))) !== 0 ? sums.sums[at] : null;
   }
 
-  /** The region was seen whole with this checksum. Only under its lock. */
+  /** The region was seen whole with this checksum. Only under its lock. Where something is in doubt, that says nothing yet. */
   set(region: number, sum: bigint): void {
+    if (this.#isDoubtful(region * this.regionBytes, this.regionBytes)) return;
     const known = this.get(region);
     if (known === sum) return;
     if (known !== null && this.verified.has(region)) this.#unverify(region);
@@ -93,20 +98,34 @@ export class RegionSums {
   /** Every copy of the region was read and has this checksum. */
   verify(region: number, sum: bigint): void {
     this.set(region, sum);
-    if (this.verified.has(region)) return;
+    if (this.get(region) !== sum || this.verified.has(region)) return;
     this.verified.add(region);
     this.#root ^= mix(region, sum);
   }
 
-  /** From now on writes to the watched range are noted in it; null: no more. One at a time. */
-  watch(range: RangeWatch | null): void {
-    this.#watch = range;
+  /** From now on writes to the watched range are noted in it. */
+  watch(range: RangeWatch): void {
+    this.#watches.add(range);
+  }
+
+  unwatch(range: RangeWatch): void {
+    this.#watches.delete(range);
+  }
+
+  /** The first of the `looks` regions from `from` on that was not read back on every copy and is in an extent that rests; -1: none. */
+  nextUnverified(from: number, looks: number): number {
+    const end = Math.min(this.verified.regions, from + looks);
+    for (let region = from; region < end; region += 1) {
+      const extent = Math.floor(region / this.#perExtent);
+      if (!this.#isClean(extent)) region = (extent + 1) * this.#perExtent - 1;
+      else if (!this.verified.has(region)) return region;
+    }
+    return -1;
   }
 
   /** The range is about to be written: nothing is known of it any more. Its extents must be marked already. */
   forget(offset: number, lengthBytes: number): void {
-    const watch = this.#watch;
-    if (watch !== null && offset < watch.end && offset + lengthBytes > watch.offset) watch.touched = true;
+    for (const watch of this.#watches) if (offset < watch.end && offset + lengthBytes > watch.offset) watch.touched = true;
     if (this.#memory.size === 0 && this.verified.count === 0) return;
     const last = Math.floor((offset + lengthBytes - 1) / this.regionBytes);
     for (let region = Math.floor(offset / this.regionBytes); region <= last; region += 1) {
@@ -150,16 +169,6 @@ export class RegionSums {
     if (extents.length === 0) return;
     await this.#records.commit(extents.map((extent) => this.onClear(extent)));
     for (const extent of extents) this.cleared(extent);
-  }
-
-  /** Regions of the extent whose checksum is unknown, as region numbers. */
-  unknownIn(extent: number): number[] {
-    const first = extent * this.#perExtent;
-    const unknown: number[] = [];
-    for (let region = first; region < Math.min(first + this.#perExtent, this.verified.regions); region += 1) {
-      if (this.get(region) === null) unknown.push(region);
-    }
-    return unknown;
   }
 
   /** Up to `most` ranges with the checksum each must have, spread over the volume; others each time. `counts`: does the range? */

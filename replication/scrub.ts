@@ -1,264 +1,39 @@
-// Compares the copies of a volume while hosts write, and mends the one that is wrong. It reads without a lock and looks
-// again under the region's lock, with the mirror's queue empty there, before it believes a difference (rule 17). Which
-// copy is right is told by the stored checksum, or by the majority of three or more; where neither can tell, nothing is
-// overwritten and the damage is reported (rule 16).
-import { type Device, OP, PromisedRequest, perform } from './device.js';
-import type { Hasher } from './hasher.js';
-import type { Mirror } from './mirror.js';
-import { hold, type RangeLock } from './range-lock.js';
-import type { RegionSums } from './region-sums.js';
-import { ORIGIN } from './replication-queue.js';
-import type { Throttle } from './throttle.js';
-import { type Clock, sleep, within } from './world.js';
+// One pass over a volume that compares all its copies and mends them (comparer.ts), in order, while hosts write.
+import type { Comparer } from './comparer.js';
 
-const CHUNK_BYTES = 1024 * 1024;
-const CHUNKS_AT_ONCE = 4;
-/** How often a chunk is read without its lock, when hosts write to it meanwhile, before it is looked at under the lock. */
-const TRIES = 2;
-const QUEUE_WAIT_MS = 1000;
-/** Under a lock a copy must answer within this: hosts' writes to the region wait for it. */
-const LOCKED_READ_MS = 2000;
-
-export interface ScrubCopy {
-  /** For people: the node and export. */
-  name: string;
-  device: Device;
-  /** Null: the active target. */
-  mirror: Mirror | null;
-}
-
-export interface Mismatch {
-  offset: number;
-  lengthBytes: number;
-  /** The copy that was wrong; empty when nobody can tell. */
-  wrong: string;
-  repaired: boolean;
-  reason: string;
-}
+const CHUNK_BYTES = 4 * 1024 * 1024;
 
 export interface ScrubOptions {
-  /** The active copy first; asked again for every chunk, because a flip may come in between. */
-  copies(): ScrubCopy[];
+  comparer: Comparer;
   sizeBytes: number;
-  lock: RangeLock;
-  sums: RegionSums;
-  hasher: Hasher;
-  throttle: Throttle;
-  clock: Clock;
-  found(mismatch: Mismatch): void;
   /** A part is done: what was learnt of it may be made durable. Must not reject. */
   saved(): Promise<void>;
 }
 
 export class Scrub {
   readonly #options: ScrubOptions;
-  #stopped = false;
   comparedBytes = 0;
-  readonly mismatches: Mismatch[] = [];
 
   constructor(options: ScrubOptions) {
     this.#options = options;
   }
 
   stop(): void {
-    this.#stopped = true;
+    this.#options.comparer.stop();
   }
 
-  /** One pass. False: it was stopped before its end. */
+  /** One pass. False: it was stopped before its end, or a copy could not be looked at everywhere. */
   async run(): Promise<boolean> {
-    const { sizeBytes } = this.#options;
-    for (let offset = 0; offset < sizeBytes && !this.#stopped; offset += CHUNK_BYTES * CHUNKS_AT_ONCE) {
-      if (this.#alone()) break;
-      const length = Math.min(CHUNK_BYTES * CHUNKS_AT_ONCE, sizeBytes - offset);
-      await this.#chunk(offset, length);
-      if (!this.#stopped) this.comparedBytes += length;
-      await this.#options.saved();
+    const { comparer, sizeBytes, saved } = this.#options;
+    let whole = true;
+    for (let offset = 0; offset < sizeBytes; offset += CHUNK_BYTES) {
+      const length = Math.min(CHUNK_BYTES, sizeBytes - offset);
+      const compared = await comparer.compare(offset, length);
+      if (compared === 'none' || comparer.stopped) return false;
+      if (compared === 'some') whole = false;
+      this.comparedBytes += length;
+      await saved();
     }
-    return !this.#stopped;
+    return whole;
   }
-
-  async #chunk(offset: number, length: number): Promise<void> {
-    const { sums, throttle, lock } = this.#options;
-    const suspects = new Set<number>();
-    const first = offset / sums.regionBytes;
-    const regions = Math.ceil(length / sums.regionBytes);
-    let settled = false;
-    for (let attempt = 0; attempt < TRIES && !settled && !this.#stopped; attempt += 1) {
-      await throttle.take(length * this.#options.copies().length);
-      const copies = this.#options.copies();
-      const watch = { offset, end: offset + length, touched: lock.overlaps(offset, length) };
-      sums.watch(watch);
-      const columns = await Promise.all(copies.map((copy) => this.#sumsOf(copy, offset, length)));
-      sums.watch(null);
-      if (this.#alone()) return;
-      if (watch.touched) continue;
-      settled = true;
-      for (let at = 0; at < regions; at += 1) {
-        const sum = columns[0]?.[at];
-        const equal = sum !== undefined && columns.every((column) => column?.[at] === sum);
-        if (equal && copies.length > 1) sums.verify(first + at, sum);
-        else suspects.add(first + at);
-      }
-    }
-    if (!settled) for (let at = 0; at < regions; at += 1) suspects.add(first + at);
-    for (const region of suspects) {
-      if (this.#stopped) return;
-      await this.#decide(region);
-    }
-  }
-
-  /** The last mirror was removed meanwhile: there is nothing to compare with, and nobody keeps checksums true any more. */
-  #alone(): boolean {
-    if (this.#options.copies().length < 2) this.#stopped = true;
-    return this.#stopped;
-  }
-
-  /** Checksums of each region of a copy's range; undefined: it could not be read, or must not be believed there now. */
-  async #sumsOf(copy: ScrubCopy, offset: number, length: number): Promise<bigint[] | undefined> {
-    if (copy.mirror !== null && !copy.mirror.mayRead(offset, length)) return undefined;
-    const sums: bigint[] = [];
-    const pieces: Promise<bigint[] | undefined>[] = [];
-    for (let from = offset; from < offset + length; from += CHUNK_BYTES) {
-      const piece = Math.min(CHUNK_BYTES, offset + length - from);
-      pieces.push(this.#read(copy.device, from, piece).then((data) => (data === null ? undefined : this.#hash(data))));
-    }
-    for (const piece of await Promise.all(pieces)) {
-      if (piece === undefined) return undefined;
-      sums.push(...piece);
-    }
-    return sums;
-  }
-
-  /** Undefined: the checksums cannot be computed. Nothing can be compared then, so the pass ends. */
-  async #hash(data: Buffer): Promise<bigint[] | undefined> {
-    try {
-      return await this.#options.hasher.sums(data, this.#options.sums.regionBytes);
-    } catch {
-      this.#stopped = true;
-      return undefined;
-    }
-  }
-
-  async #read(device: Device, offset: number, length: number): Promise<Buffer | null> {
-    const request = new PromisedRequest(OP.READ, offset, length);
-    return (await perform(device, request)) === 0 ? request.data : null;
-  }
-
-  /** Looks at one region under its lock and does what must be done. */
-  async #decide(region: number): Promise<void> {
-    const { sums, lock, sizeBytes, hasher } = this.#options;
-    const offset = region * sums.regionBytes;
-    const length = Math.min(sums.regionBytes, sizeBytes - offset);
-    const entry = await hold(lock, offset, length);
-    try {
-      const copies: ScrubCopy[] = [];
-      for (const copy of this.#options.copies()) {
-        if (copy.mirror === null || (await this.#quiet(copy.mirror, offset, length))) copies.push(copy);
-      }
-      if (copies.length < 2 && sums.get(region) === null) return;
-      const inTime = await Promise.all(copies.map((copy) => this.#readInTime(copy.device, offset, length)));
-      // Late says nothing about the bytes: another pass will look again.
-      if (inTime.includes(undefined) || !this.#stillThere(copies)) return;
-      const contents = inTime as (Buffer | null)[];
-      const found = contents.map((data) => (data === null ? null : hasher.sum(data)));
-      if (found.every((sum) => sum !== null && sum === found[0])) {
-        if (copies.length > 1) sums.verify(region, found[0]!);
-        return;
-      }
-      await this.#mend(region, offset, length, copies, contents, found);
-    } finally {
-      lock.release(entry);
-    }
-  }
-
-  async #mend(
-    region: number,
-    offset: number,
-    length: number,
-    copies: ScrubCopy[],
-    contents: (Buffer | null)[],
-    found: (bigint | null)[],
-  ): Promise<void> {
-    const { sums } = this.#options;
-    const known = sums.get(region);
-    const rightSum = known !== null && found.includes(known) ? known : known === null ? majority(found) : null;
-    const right = rightSum === null ? -1 : found.indexOf(rightSum);
-    for (let at = 0; at < copies.length; at += 1) {
-      if (right >= 0 && found[at] === rightSum) continue;
-      const copy = copies[at];
-      if (right < 0) {
-        if (at === 0) this.#report({ offset, lengthBytes: length, wrong: '', repaired: false, reason: undecided(known, found) });
-        continue;
-      }
-      const why =
-        found[at] === null
-          ? 'it could not be read'
-          : known !== null
-            ? 'its checksum is not the one stored when the data passed'
-            : 'the majority of the copies differs from it';
-      if (!this.#stillThere(copies)) return;
-      const repaired = await this.#rewrite(copy, offset, length, contents[right]!, rightSum!);
-      this.#report({
-        offset,
-        lengthBytes: length,
-        wrong: copy.name,
-        repaired,
-        reason: `${why}; ${repaired ? `rewritten from ${copies[right].name} and read back` : 'rewriting it failed'}`,
-      });
-    }
-    if (right >= 0) sums.set(region, rightSum!);
-  }
-
-  /** A flip or a lost target may have come in between: then another pass looks again. */
-  #stillThere(copies: ScrubCopy[]): boolean {
-    const now = this.#options.copies();
-    return copies.every((copy) => now.some((other) => other.device === copy.device && other.mirror === copy.mirror));
-  }
-
-  /** Writes a copy's region from the right bytes and reads it back. Under the region's lock. */
-  async #rewrite(copy: ScrubCopy, offset: number, length: number, data: Buffer, sum: bigint): Promise<boolean> {
-    const { mirror } = copy;
-    if (mirror === null) {
-      if ((await perform(copy.device, new PromisedRequest(OP.WRITE, offset, length, data))) !== 0) return false;
-    } else {
-      const written = new Promise<number>((resolve) => {
-        mirror.queue.push({ op: OP.WRITE, offset, length, data, punch: false }, ORIGIN.COPY, resolve);
-      });
-      // The queue keeps newer writes behind this one, so the lock need not be held until a slow mirror has it.
-      if ((await within(this.#options.clock, LOCKED_READ_MS, written)) !== 0) return false;
-    }
-    const back = await this.#readInTime(copy.device, offset, length);
-    return back !== null && back !== undefined && this.#options.hasher.sum(back) === sum;
-  }
-
-  /** Waits until the mirror's queue has nothing for the range; false: not within bounds, or its bytes are not to be believed. */
-  async #quiet(mirror: Mirror, offset: number, length: number): Promise<boolean> {
-    const untilMs = this.#options.clock.nowMs() + QUEUE_WAIT_MS;
-    while (mirror.queue.overlaps(offset, length)) {
-      if (this.#options.clock.nowMs() > untilMs || !mirror.usable) return false;
-      await sleep(this.#options.clock, 5);
-    }
-    return mirror.mayRead(offset, length);
-  }
-
-  /** Null: refused. Undefined: no answer in time. */
-  #readInTime(device: Device, offset: number, length: number): Promise<Buffer | null | undefined> {
-    return within(this.#options.clock, LOCKED_READ_MS, this.#read(device, offset, length));
-  }
-
-  #report(mismatch: Mismatch): void {
-    this.mismatches.push(mismatch);
-    this.#options.found(mismatch);
-  }
-}
-
-function majority(found: (bigint | null)[]): bigint | null {
-  if (found.length < 3) return null;
-  for (const sum of found) if (sum !== null && found.filter((other) => other === sum).length * 2 > found.length) return sum;
-  return null;
-}
-
-function undecided(known: bigint | null, found: (bigint | null)[]): string {
-  if (found.every((sum) => sum === null)) return 'no copy could be read';
-  return known === null ? 'the copies differ and no checksum says which is right' : 'no copy has the stored checksum';
 }

@@ -98,6 +98,7 @@ export class Fleet {
           void this.#nodes.get(target.node)?.look();
         },
         blocked: (reason) => events.blocked(reason),
+        settled: (ranges) => events.settled(ranges),
         unlike: (finding) => events.unlike(finding),
       },
       () => this.#nodes.get(target.node)?.forget(upstream),

@@ -21,7 +21,7 @@ export async function trimTarget(fleet: Fleet, clock: Clock, target: TargetRef):
   const failed = new Promise<string>((resolve) => {
     fail = resolve;
   });
-  const events = { connected: () => {}, lost: fail, blocked: fail, unlike: async () => true };
+  const events = { connected: () => {}, lost: fail, blocked: fail, settled: () => {}, unlike: async () => true };
   const opened = fleet.connect(target, { sizeBytes, blockMinimum: 4096 }, events, null);
   if (!opened.ok) return opened;
   const upstream = opened.value;

@@ -14,6 +14,8 @@ export interface SettlerHost {
   writesInFlight(offset: number, end: number): boolean;
   /** Takes the records of these ranges away; false: that is not known to be durable. Never rejects. */
   strike(numbers: number[]): Promise<boolean>;
+  /** What the target holds there was open, because an old request could land; now it stays as it is. */
+  settled(ranges: readonly { offset: number; end: number }[]): void;
 }
 
 interface Settling {
@@ -134,8 +136,10 @@ export class GuardSettler {
       this.#again();
       return;
     }
+    const unknown = this.#guards.unknown(settling.due);
     this.#guards.settle(settling.due);
     this.#settling = null;
+    if (unknown.length > 0) this.#host.settled(unknown);
     const parked = this.#parked;
     this.#parked = [];
     for (const job of parked) this.#release(job);

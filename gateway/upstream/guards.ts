@@ -2,6 +2,7 @@
 // longer happen, the newest bytes of such a range are kept here; reads are answered from them, and at the end they are
 // written again. Pure: the upstream says what happened and when.
 import assert from 'node:assert';
+import { IntervalSet } from './interval-set.js';
 
 export interface GuardRange {
   offset: number;
@@ -97,6 +98,13 @@ export class Guards {
   /** The newest bytes to write again there. */
   newest(due: DueGuards): GuardSegment[] {
     return cutAll(this.#segments, due.pieces);
+  }
+
+  /** What of them was not written since, so that nobody knows what the target holds there. */
+  unknown(due: DueGuards): { offset: number; end: number }[] {
+    const covered = new IntervalSet();
+    for (const { offset, end } of this.newest(due)) covered.add(offset, end);
+    return due.pieces.flatMap((piece) => covered.add(piece.offset, piece.end).map(([offset, end]) => ({ offset, end })));
   }
 
   /**

@@ -69,6 +69,8 @@ export interface UpstreamEvents {
   lost(reason: string): void;
   /** It answers but cannot be a copy of this volume; requests wait. */
   blocked(reason: string): void;
+  /** It was open what the target holds in these ranges; now it stays as it is, and may not be what was read there meanwhile. */
+  settled(ranges: readonly { offset: number; end: number }[]): void;
   /** It came back and does not hold what it must. True: that is known and will be mended, it may go on; false: it is blocked. */
   unlike(finding: ContentsFinding): Promise<boolean>;
 }
@@ -187,6 +189,11 @@ export class Upstream implements Device {
   /** Ranges whose newest bytes are kept because an old request may still land. */
   get guardedRanges(): number {
     return this.#guards.ranges().length;
+  }
+
+  /** Is it open what the target holds there, because an old request may still land? */
+  inDoubt(offset: number, length: number): boolean {
+    return this.#guards.overlaps(offset, length);
   }
 
   start(): void {
@@ -526,6 +533,11 @@ export class Upstream implements Device {
       this.#options.log.warn({ target: this.target, reason: (error as Error).message }, 'settled ranges could not be struck off yet');
       return false;
     }
+  }
+
+  /** GuardSettler: told before anything that waited for it goes on. */
+  settled(ranges: readonly { offset: number; end: number }[]): void {
+    this.#events.settled(ranges);
   }
 
   #queueOf(name: 'resend' | 'waiting' | 'parked'): Job[] {

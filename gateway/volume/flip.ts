@@ -42,7 +42,8 @@ export interface FlipCause {
 /** Before a flip, while hosts go on: a slow flush belongs before the hold, not into it. */
 export async function preflush(ground: FlipGround, to: Copy, deadlineMs: number): Promise<Outcome<null>> {
   const { clock } = ground;
-  const mirror = to.mirror!;
+  const { mirror } = to;
+  if (mirror === null) return notReady(to);
   const untilMs = clock.nowMs() + PREFLUSH_MS;
   for (let round = 0; round < PREFLUSHES_MAX && clock.nowMs() < untilMs; round += 1) {
     const startedMs = clock.nowMs();

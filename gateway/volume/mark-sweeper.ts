@@ -69,6 +69,7 @@ export class MarkSweeper {
     const present = copies.filter((copy) => copy.mirror === null || copy.upstream.ready);
     const quiet = (extent: number): boolean =>
       !lock.overlaps(extent * extentBytes, extentBytes) &&
+      present.every((copy) => !copy.upstream.inDoubt(extent * extentBytes, extentBytes)) &&
       present.every((copy) => copy.mirror === null || !copy.mirror.queue.overlaps(extent * extentBytes, extentBytes));
     const cold = intents.coldExtents(touch, EXTENTS_MAX).filter(quiet);
     // What a mirror lacks now, and all of one that is away: what it answered may be in a cache that it has lost. It may be

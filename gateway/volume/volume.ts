@@ -10,7 +10,6 @@ import { IntentLog } from '../../replication/intent-log.js';
 import { LatencyGuard } from '../../replication/latency-guard.js';
 import { Mirror, type MirrorCondition } from '../../replication/mirror.js';
 import { RegionSums } from '../../replication/region-sums.js';
-import { type Mismatch, Scrub } from '../../replication/scrub.js';
 import { Throttle } from '../../replication/throttle.js';
 import { type Change, type Clock, type Log, type Records, sleep, type Timer, within } from '../../replication/world.js';
 import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
@@ -25,6 +24,7 @@ import { type Copy, describeTarget, sameTarget } from './copy.js';
 import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
 import { IoPath } from './io-path.js';
 import { MarkSweeper } from './mark-sweeper.js';
+import { Scrubbing } from './scrubbing.js';
 import { type MirrorRecord, oursKey, putVolume, type VolumeRecord } from './volume-record.js';
 
 const REGION_BYTES = 64 * 1024;
@@ -80,6 +80,7 @@ export class Volume implements VolumeControl, Device {
   readonly #copyThrottle: Throttle;
   readonly #scrubThrottle: Throttle;
   readonly #sweeper: MarkSweeper;
+  readonly #scrubbing: Scrubbing;
   readonly #ground: FlipGround;
   #record: VolumeRecord;
   #settings: VolumeSettings;
@@ -110,10 +111,6 @@ export class Volume implements VolumeControl, Device {
   #commits: Promise<unknown> = Promise.resolve();
   readonly #latencyGuard = new LatencyGuard();
   #guardMs: number;
-  #scrub: { job: Scrub; report: ScrubReport; startedMs: number } | null = null;
-  #lastScrub: ScrubReport | null = null;
-  /** Ranges where the copies differ and nobody can tell which is right: no flip until they are mended. */
-  readonly #damaged = new Map<number, string>();
   #timer: Timer | null = null;
   #graceTimer: Timer | null = null;
   #zombieTimer: Timer | null = null;
@@ -144,6 +141,7 @@ export class Volume implements VolumeControl, Device {
       regionBytes,
       extentBytes,
       isMarked: (extent) => this.#intents.isMarked(extent),
+      isDoubtful: (offset, length) => this.#copies.some(({ upstream }) => upstream.inDoubt(offset, length)),
       isClean: (extent) => this.#intents.isClean(extent),
     });
     this.#copyThrottle = new Throttle(options.clock, options.settings.copyBytesPerSecond);
@@ -170,6 +168,18 @@ export class Volume implements VolumeControl, Device {
       clock: options.clock,
       log: options.log,
       copies: () => this.#copies,
+    });
+    this.#scrubbing = new Scrubbing({
+      volume: name,
+      sizeBytes,
+      copies: () => this.#copies.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
+      lock: this.path.lock,
+      sums: this.#sums,
+      hasher: options.hasher,
+      throttle: this.#scrubThrottle,
+      clock: options.clock,
+      log: options.log,
+      fact: (fact) => options.fact(fact),
     });
     this.#ground = {
       clock: options.clock,
@@ -226,7 +236,7 @@ export class Volume implements VolumeControl, Device {
   }
 
   get scrubReport(): ScrubReport | null {
-    return this.#scrub?.report ?? this.#lastScrub;
+    return this.#scrubbing.report;
   }
 
   get markedExtents(): number {
@@ -336,20 +346,15 @@ export class Volume implements VolumeControl, Device {
         `the mirror of ${this.name} on ${describeTarget(to)} is ${condition}${reason === null ? '' : ` (${reason})`}: a flip needs a mirror that is synced`,
       );
     }
-    if (this.#damaged.size > 0) {
-      return refuse(
-        'copies-differ',
-        `${this.#damaged.size} regions of ${this.name} differ between the copies and no checksum tells which is right: mend them before a flip`,
-        {
-          offsets: [...this.#damaged.keys()].slice(0, 100),
-        },
-      );
-    }
+    const differ = this.#scrubbing.refusal();
+    if (differ !== null) return differ;
     const busy = this.#begin(`a flip to ${describeTarget(to)}`);
     if (busy !== null) return busy;
     try {
       const { flipDeadlineMs, giveUpAfterMs } = this.#settings;
       // Nothing is held yet: should the active target fail now, that is a failover as always.
+      const unlike = await this.#scrubbing.sample();
+      if (unlike !== null) return unlike;
       const flushed = await preflush(this.#ground, copy, flipDeadlineMs);
       if (!flushed.ok) return flushed;
       if (this.#flipping || this.#closed) return refuse('busy', `${this.name} is being failed over: try again when that is over`);
@@ -368,50 +373,8 @@ export class Volume implements VolumeControl, Device {
     }
   }
 
-  async scrub(cause: string): Promise<Outcome<ScrubReport>> {
-    if (this.#scrub !== null) return refuse('scrub-running', `a scrub of ${this.name} is under way already`);
-    if (this.#copies.length < 2) return refuse('nothing-to-compare', `${this.name} has one copy only: there is nothing to compare it with`);
-    const report: ScrubReport = {
-      volume: this.name,
-      startedAt: new Date(this.#clock.wallMs()).toISOString(),
-      finishedAt: null,
-      state: 'running',
-      comparedBytes: 0,
-      totalBytes: this.sizeBytes,
-      mismatches: [],
-      bytesPerSecond: 0,
-    };
-    const job = new Scrub({
-      copies: () => this.#copies.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
-      sizeBytes: this.sizeBytes,
-      lock: this.path.lock,
-      sums: this.#sums,
-      hasher: this.#options.hasher,
-      throttle: this.#scrubThrottle,
-      clock: this.#clock,
-      found: (mismatch) => this.#mismatch(mismatch, report),
-      saved: () =>
-        this.#sums
-          .save()
-          .catch((error: Error) =>
-            this.#options.log.warn(
-              { volume: this.name, reason: error.message },
-              'checksums could not be stored; the next sweep tries again',
-            ),
-          ),
-    });
-    this.#scrub = { job, report, startedMs: this.#clock.nowMs() };
-    this.#options.log.info({ volume: this.name, cause }, 'a scrub begins');
-    const whole = await job.run();
-    this.#measureScrub();
-    report.state = whole ? 'done' : 'stopped';
-    report.finishedAt = new Date(this.#clock.wallMs()).toISOString();
-    this.#scrub = null;
-    this.#lastScrub = report;
-    // What was damaged and is found equal on every copy now was written since.
-    for (const offset of this.#damaged.keys()) if (this.#sums.verified.has(offset / this.#sums.regionBytes)) this.#damaged.delete(offset);
-    this.#options.fact({ type: 'scrub-finished', report });
-    return { ok: true, value: report };
+  scrub(cause: string): Promise<Outcome<ScrubReport>> {
+    return this.#scrubbing.scrub(cause);
   }
 
   /** Stops background work and drops the connections. Hosts' sessions are gone before. */
@@ -421,7 +384,7 @@ export class Volume implements VolumeControl, Device {
     this.#timer?.cancel();
     this.#graceTimer?.cancel();
     this.#zombieTimer?.cancel();
-    this.#scrub?.job.stop();
+    this.#scrubbing.close();
     for (const copy of this.#copies) copy.mirror?.stop();
     this.#intents.dropWaiters();
     if (this.path.inFlight === 0) await this.#sweeper.finish();
@@ -509,6 +472,13 @@ export class Volume implements VolumeControl, Device {
     }
   }
 
+  /** An old request landed, or never will: whatever was copied from there, or to there, meanwhile is copied again (rule 13). */
+  #settled(copy: Copy, ranges: readonly { offset: number; end: number }[]): void {
+    const reason = 'ranges that an old request may have hit are copied again';
+    const mirrors = copy.mirror === null ? this.#mirrorCopies().map(({ mirror }) => mirror) : [copy.mirror];
+    for (const { offset, end } of ranges) for (const mirror of mirrors) mirror.copyAgain(offset, end - offset, reason);
+  }
+
   #connect(copy: Copy): Outcome<Upstream> {
     return this.#options.connect(
       copy.target,
@@ -517,6 +487,7 @@ export class Volume implements VolumeControl, Device {
         connected: () => this.#connected(copy),
         lost: (reason) => this.#lost(copy, reason),
         blocked: (reason) => this.#blocked(copy, reason),
+        settled: (ranges) => this.#settled(copy, ranges),
         unlike: (finding) => this.#unlike(copy, finding),
       },
       this.#memoryOf(copy),
@@ -600,6 +571,7 @@ export class Volume implements VolumeControl, Device {
         connected: () => (joined ? this.#connected(copy) : settle(null)),
         lost: (reason) => joined && this.#lost(copy, reason),
         blocked: (reason) => (joined ? this.#blocked(copy, reason) : settle(reason)),
+        settled: (ranges) => this.#settled(copy, ranges),
         unlike: (finding) => this.#unlike(copy, finding),
       },
       memory,
@@ -675,7 +647,7 @@ export class Volume implements VolumeControl, Device {
       return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
     }
     this.#detach(copy);
-    this.#damaged.clear();
+    this.#scrubbing.forgetDamage();
     await within(this.#clock, REMOVE_DRAIN_MS, mirror.queue.drained());
     if (!this.#closed) {
       // Whoever still waits for it (a scrub, a read that the active target refused) is told.
@@ -736,7 +708,7 @@ export class Volume implements VolumeControl, Device {
         to: this.#sums.root,
         verifiedRegions: verified,
         unverifiedRegions: this.#sums.verified.regions - verified,
-        oldestVerification: verified === 0 ? null : (this.#lastScrub?.startedAt ?? null),
+        oldestVerification: this.#scrubbing.verifiedSince,
       },
       cause: why.reason,
       verdict: why.verdict,
@@ -826,7 +798,7 @@ export class Volume implements VolumeControl, Device {
   }
 
   #mayFailOver(): Copy | null {
-    if (this.#closed || this.#flipping || this.#damaged.size > 0) return null;
+    if (this.#closed || this.#flipping || this.#scrubbing.damagedRegions > 0) return null;
     return this.#mirrorCopies().find((copy) => copy.mirror.usable) ?? null;
   }
 
@@ -921,30 +893,10 @@ export class Volume implements VolumeControl, Device {
     }
   }
 
-  #mismatch(mismatch: Mismatch, report: ScrubReport): void {
-    report.mismatches.push(mismatch);
-    if (mismatch.repaired) this.#damaged.delete(mismatch.offset);
-    else this.#damaged.set(mismatch.offset, mismatch.reason);
-    this.#options.log.warn(
-      { volume: this.name, ...mismatch },
-      mismatch.repaired ? 'a scrub mended a region' : 'a scrub found damage it cannot mend',
-    );
-    if (!mismatch.repaired)
-      this.#options.fact({ type: 'damage', offset: mismatch.offset, lengthBytes: mismatch.lengthBytes, reason: mismatch.reason });
-  }
-
-  #measureScrub(): void {
-    if (this.#scrub === null) return;
-    const { job, report, startedMs } = this.#scrub;
-    report.comparedBytes = job.comparedBytes;
-    const seconds = (this.#clock.nowMs() - startedMs) / 1000;
-    report.bytesPerSecond = seconds > 0 ? Math.round(job.comparedBytes / seconds) : 0;
-  }
-
   #tick(): void {
     if (this.#closed) return;
     for (const copy of this.#mirrorCopies()) copy.mirror.tick();
-    this.#measureScrub();
+    this.#scrubbing.tick(this.#changing === null && !this.#flipping && this.#mirrorCopies().every(({ mirror }) => mirror.usable));
     const { upstream } = this.#active;
     const ageMs = upstream.oldestMs();
     // Another try would keep them from their deadline once more.
@@ -980,7 +932,7 @@ export class Volume implements VolumeControl, Device {
     const suffering = this.#latencyGuard.observe(
       recent.quantile(0.99),
       recent.count,
-      copying || this.#scrub !== null,
+      copying || this.#scrubbing.running,
       this.#settings.hostLatencyGuard,
     );
     recent.reset();

@@ -78,6 +78,7 @@ export class PathRig {
       regionBytes: this.regionBytes,
       extentBytes: this.extentBytes,
       isMarked: (extent) => this.intents.isMarked(extent),
+      isDoubtful: () => false,
       isClean: (extent) => this.intents.isClean(extent),
     });
     this.path = new IoPath({

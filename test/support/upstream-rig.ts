@@ -53,6 +53,7 @@ export class UpstreamRig {
         connected: () => this.told.push('connected'),
         lost: (reason) => this.told.push(`lost: ${reason}`),
         blocked: (reason) => this.told.push(`blocked: ${reason}`),
+        settled: (ranges) => this.told.push(`settled: ${ranges.map(({ offset, end }) => `${offset}-${end}`).join(' ')}`),
         unlike: async ({ wrong, checked, blank }) => {
           this.told.push(`unlike: ${wrong} of ${checked}${blank ? ', blank' : ''}`);
           return this.mends;

@@ -104,10 +104,11 @@ export class VolumeRig {
     return rig;
   }
 
-  /** A volume on node a with a mirror on b that has everything. */
+  /** A volume on node a with a mirror on b that has everything and was read back. */
   static async mirrored(options: ConstructorParameters<typeof VolumeRig>[0] = {}): Promise<VolumeRig> {
     const rig = await VolumeRig.start(options);
     await rig.addMirror('b');
+    await rig.pass(1000);
     return rig;
   }
 

@@ -21,6 +21,8 @@ class Rig {
   readonly clock = new ManualClock();
   readonly intents: IntentLog;
   readonly sums: RegionSums;
+  /** Offsets of regions where an old request may land. */
+  readonly doubtful = new Set<number>();
 
   constructor(readonly records = new MemoryRecords()) {
     this.intents = new IntentLog({
@@ -39,6 +41,7 @@ class Rig {
       regionBytes: REGION,
       extentBytes: EXTENT,
       isMarked: (extent) => this.intents.isMarked(extent),
+      isDoubtful: (offset) => this.doubtful.has(offset),
       isClean: (extent) => this.intents.isClean(extent),
     });
   }
@@ -252,11 +255,41 @@ test('dropAll forgets memory and records', async () => {
   assert.deepEqual(rig.records.list('sum/'), []);
 });
 
-test('unknownIn names the regions of an extent that are unknown, up to the end of the device', () => {
+test('the next region to read back is one that rests and is not verified', () => {
   const { sums } = new Rig();
-  sums.set(8, 1n);
-  assert.deepEqual(sums.unknownIn(2), [9]);
-  assert.deepEqual(sums.unknownIn(0), [0, 1, 2, 3]);
+  sums.verify(0, 1n);
+  assert.equal(sums.nextUnverified(0, 10), 1);
+  assert.equal(sums.nextUnverified(0, 1), -1, 'not further than it was told');
+  sums.verify(1, 1n);
+  assert.equal(sums.nextUnverified(0, 10), 2);
+});
+
+test('what is seen where an old request may land is not known', () => {
+  const rig = new Rig();
+  rig.doubtful.add(rig.sums.regionBytes);
+  rig.sums.set(1, 7n);
+  rig.sums.verify(1, 7n);
+  assert.equal(rig.sums.get(1), null);
+  assert.equal(rig.sums.verified.count, 0);
+});
+
+test('samples are known ranges, each once, spread over the volume', () => {
+  const { sums } = new Rig();
+  for (const region of [1, 4, 8]) sums.set(region, BigInt(region));
+  const all = sums.samples(10, () => true).sort((one, other) => one.offset - other.offset);
+  assert.deepEqual(
+    all.map(({ offset, sum }) => [offset / sums.regionBytes, sum]),
+    [
+      [1, 1n],
+      [4, 4n],
+      [8, 8n],
+    ],
+  );
+  assert.equal(sums.samples(2, () => true).length, 2);
+  assert.deepEqual(
+    sums.samples(10, (offset) => offset === 4 * sums.regionBytes).map(({ sum }) => sum),
+    [4n],
+  );
 });
 
 test('a record of another shape says nothing', () => {

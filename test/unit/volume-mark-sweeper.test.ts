@@ -21,16 +21,18 @@ class Rig extends PathRig {
   copies: Copy[] = [];
   sweeper!: MarkSweeper;
   mirrorDevice!: MemoryDevice & { ready: boolean };
+  /** Offsets of extents where an old request may land on the active target. */
+  readonly doubtful = new Set<number>();
 
   static async start(): Promise<Rig> {
     const rig = new Rig();
     const { device, mirror } = await rig.synced();
-    rig.mirrorDevice = Object.assign(device, { ready: true });
+    rig.mirrorDevice = Object.assign(device, { ready: true, inDoubt: () => false });
     const upstream = (of: MemoryDevice): Upstream => of as unknown as Upstream;
     rig.copies = [
       {
         target: { node: 'a', export: '' },
-        upstream: upstream(Object.assign(rig.source, { ready: true })),
+        upstream: upstream(Object.assign(rig.source, { ready: true, inDoubt: (offset: number) => rig.doubtful.has(offset) })),
         witnesses: new Witnesses(new TestHasher()),
         mirror: null,
         id: null,
@@ -93,6 +95,17 @@ test('cold marks go when both copies have flushed, and not before', async () => 
   await sweep;
   assert.equal(rig.marks(), 0);
   assert.equal(rig.intents.markedExtents, 0);
+});
+
+test('an extent where an old request may still land keeps its mark', async () => {
+  const rig = await Rig.start();
+  await rig.written(0, 8192);
+  rig.doubtful.add(8192);
+  await rig.sweeper.sweep(rig.intents.now);
+  assert.equal(rig.marks(), 1);
+  rig.doubtful.clear();
+  await rig.sweeper.sweep(rig.intents.now);
+  assert.equal(rig.marks(), 0);
 });
 
 test('an extent written while the copies flush keeps its mark', async () => {

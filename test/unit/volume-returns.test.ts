@@ -134,4 +134,26 @@ test('copies that a restart of the gateway finds blank are noticed by their stor
   await again.stop();
 });
 
+test('a write that was given up on and lands after its region was copied is copied again', async () => {
+  const rig = await VolumeRig.start({ settings: { giveUpAfterMs: 1000, hangAfterMs: 60_000 } });
+  rig.write(2048, filled(1, 1024));
+  await turns();
+  rig.nodes.a.hold = (request) => request.command === 1;
+  const late = rig.write(2048, filled(2, 512));
+  await rig.until(() => late.errno !== null, 'the host is told');
+  assert.equal(late.errno, 5);
+  await rig.addMirror('b');
+  assert.deepEqual(rig.nodes.b.read(2048, 512), filled(1));
+  await rig.pass(5000);
+  rig.nodes.a.hold = () => false;
+  rig.nodes.a.answerAll();
+  await rig.pass(1000);
+  assert.deepEqual(rig.nodes.a.read(2048, 512), filled(2), 'it landed');
+  assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
+  const scrubbed = await rig.finish(rig.volume.scrub('test'));
+  assert(scrubbed.ok);
+  assert.deepEqual(scrubbed.value.mismatches, [], 'no stale checksum was believed');
+  await rig.stop();
+});
+
 test.run();

@@ -1,0 +1,209 @@
+// What a volume does to know that its copies are alike: scrubs that are asked for, the reading back in the background, a sample
+// before a flip, and the list of regions that differ where nobody can tell which copy is right.
+import { type ComparedCopy, Comparer, type Mismatch } from '../../replication/comparer.js';
+import type { Hasher } from '../../replication/hasher.js';
+import type { RangeLock } from '../../replication/range-lock.js';
+import { ReadBack } from '../../replication/read-back.js';
+import type { RegionSums } from '../../replication/region-sums.js';
+import { Scrub } from '../../replication/scrub.js';
+import type { Throttle } from '../../replication/throttle.js';
+import type { Clock, Log } from '../../replication/world.js';
+import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
+import { refuse } from '../control.js';
+
+/** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
+const SAMPLES = 32;
+const SAMPLE_MS = 250;
+/** Mismatches kept for the next scrub's report. */
+const FOUND_MAX = 1000;
+/** Offsets of damage named in a refusal. */
+const OFFSETS_TOLD = 100;
+
+export interface ScrubbingOptions {
+  volume: string;
+  sizeBytes: number;
+  /** The active copy first. */
+  copies(): ComparedCopy[];
+  lock: RangeLock;
+  sums: RegionSums;
+  hasher: Hasher;
+  throttle: Throttle;
+  clock: Clock;
+  log: Log;
+  fact(fact: VolumeFact): void;
+}
+
+export class Scrubbing {
+  readonly #options: ScrubbingOptions;
+  readonly #readBack: ReadBack;
+  #current: { job: Scrub; report: ScrubReport; startedMs: number } | null = null;
+  #last: ScrubReport | null = null;
+  /** Ranges where the copies differ and nobody can tell which is right, by offset: no flip until they are mended. */
+  readonly #damaged = new Map<number, string>();
+  /** What was found outside of a scrub since the last one: the next one reports it. */
+  #found: Mismatch[] = [];
+  /** When the oldest of what is verified now was read back, or before. */
+  #verifiedSince: number | null = null;
+  #closed = false;
+
+  constructor(options: ScrubbingOptions) {
+    this.#options = options;
+    const { sums, sizeBytes, clock } = options;
+    this.#readBack = new ReadBack({
+      comparer: this.#comparer((mismatch) => {
+        if (this.#found.length < FOUND_MAX) this.#found.push(mismatch);
+        this.#note(mismatch);
+      }),
+      sums,
+      sizeBytes,
+      clock,
+      saved: () => this.#save(),
+    });
+  }
+
+  get running(): boolean {
+    return this.#current !== null;
+  }
+
+  /** Of the scrub under way, or of the last. */
+  get report(): ScrubReport | null {
+    return this.#current?.report ?? this.#last;
+  }
+
+  get damagedRegions(): number {
+    return this.#damaged.size;
+  }
+
+  /** When the first of the regions that are verified now was read back, as ISO 8601; null: none is. */
+  get verifiedSince(): string | null {
+    return this.#options.sums.verified.count === 0 || this.#verifiedSince === null ? null : new Date(this.#verifiedSince).toISOString();
+  }
+
+  /** Why no flip may be made while copies differ; null: it may. */
+  refusal(): Outcome<never> | null {
+    const { volume } = this.#options;
+    if (this.#damaged.size === 0) return null;
+    return refuse(
+      'copies-differ',
+      `${this.#damaged.size} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
+      { offsets: [...this.#damaged.keys()].slice(0, OFFSETS_TOLD) },
+    );
+  }
+
+  /** Reads some of the copies back. Not null: they differ, which is no time to flip; what could be mended is. */
+  async sample(): Promise<Outcome<never> | null> {
+    const { sums, volume } = this.#options;
+    if (this.#current !== null || sums.verified.count === sums.verified.regions) return this.refusal();
+    this.#since();
+    const before = this.#found.length;
+    await this.#readBack.sample(SAMPLES, SAMPLE_MS);
+    const refused = this.refusal();
+    const differing = this.#found.length - before;
+    if (refused !== null || differing <= 0) return refused;
+    return refuse(
+      'copies-differ',
+      `${differing} of the regions of ${volume} that were read back before the flip differed between the copies and were mended: scrub it, then try again`,
+    );
+  }
+
+  /** One pass over the whole volume. Its report includes what the reading back found since the last one. */
+  async scrub(cause: string): Promise<Outcome<ScrubReport>> {
+    const { volume, sizeBytes, clock, log } = this.#options;
+    if (this.#current !== null) return refuse('scrub-running', `a scrub of ${volume} is under way already`);
+    if (this.#options.copies().length < 2)
+      return refuse('nothing-to-compare', `${volume} has one copy only: there is nothing to compare it with`);
+    const report: ScrubReport = {
+      volume,
+      startedAt: new Date(clock.wallMs()).toISOString(),
+      finishedAt: null,
+      state: 'running',
+      comparedBytes: 0,
+      totalBytes: sizeBytes,
+      mismatches: this.#found,
+      bytesPerSecond: 0,
+    };
+    this.#found = [];
+    const comparer = this.#comparer((mismatch) => {
+      report.mismatches.push(mismatch);
+      this.#note(mismatch);
+    });
+    const job = new Scrub({ comparer, sizeBytes, saved: () => this.#save() });
+    this.#since();
+    this.#current = { job, report, startedMs: clock.nowMs() };
+    log.info({ volume, cause }, 'a scrub begins');
+    const whole = await job.run();
+    this.#measure();
+    report.state = whole ? 'done' : 'stopped';
+    report.finishedAt = new Date(clock.wallMs()).toISOString();
+    this.#current = null;
+    this.#last = report;
+    this.#forgetMended();
+    this.#options.fact({ type: 'scrub-finished', report });
+    return { ok: true, value: report };
+  }
+
+  /** A few times a second. `idle`: nothing else is being copied or moved. */
+  tick(idle: boolean): void {
+    this.#measure();
+    if (this.#closed || !idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
+    this.#since();
+    void this.#readBack.step().then(() => this.#forgetMended());
+  }
+
+  /** The last mirror is gone: there is nothing left that could differ. */
+  forgetDamage(): void {
+    this.#damaged.clear();
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#current?.job.stop();
+    this.#readBack.stop();
+  }
+
+  #comparer(found: (mismatch: Mismatch) => void): Comparer {
+    const { copies, sizeBytes, lock, sums, hasher, throttle, clock } = this.#options;
+    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, found });
+  }
+
+  #since(): void {
+    if (this.#options.sums.verified.count === 0) this.#verifiedSince = this.#options.clock.wallMs();
+  }
+
+  async #save(): Promise<void> {
+    const { sums, volume, log } = this.#options;
+    try {
+      await sums.save();
+    } catch (error) {
+      log.warn({ volume, reason: (error as Error).message }, 'checksums could not be stored; the next sweep tries again');
+    }
+  }
+
+  /** What was damaged and is found equal on every copy now was written since. */
+  #forgetMended(): void {
+    const { sums } = this.#options;
+    for (const offset of this.#damaged.keys()) if (sums.verified.has(offset / sums.regionBytes)) this.#damaged.delete(offset);
+  }
+
+  #note(mismatch: Mismatch): void {
+    const { volume, log, fact } = this.#options;
+    if (mismatch.repaired) {
+      this.#damaged.delete(mismatch.offset);
+      log.warn({ volume, ...mismatch }, 'a region that was wrong on one copy was mended');
+      return;
+    }
+    const known = this.#damaged.has(mismatch.offset);
+    this.#damaged.set(mismatch.offset, mismatch.reason);
+    if (known) return;
+    log.warn({ volume, ...mismatch }, 'copies differ in a region and it cannot be mended');
+    fact({ type: 'damage', offset: mismatch.offset, lengthBytes: mismatch.lengthBytes, reason: mismatch.reason });
+  }
+
+  #measure(): void {
+    if (this.#current === null) return;
+    const { job, report, startedMs } = this.#current;
+    report.comparedBytes = job.comparedBytes;
+    const seconds = (this.#options.clock.nowMs() - startedMs) / 1000;
+    report.bytesPerSecond = seconds > 0 ? Math.round(job.comparedBytes / seconds) : 0;
+  }
+}
