@@ -12,6 +12,8 @@ import { Session } from './session.js';
 const WIRE_QUEUE_BYTES_MAX = 256 * 1024;
 /** How long a client may take to close its side once we ended ours. */
 const LINGER_MS = 15_000;
+/** How long a client in the handshake may take for its next option, which tells it that the server is shutting down. */
+const LAST_OPTION_MS = 500;
 
 export interface ConnectionWorld {
   exports: ExportTable;
@@ -33,6 +35,7 @@ export class Connection implements WireHandlers {
   #handshake: ServerHandshake | null;
   #attaching = false;
   #late = false;
+  #shuttingDown = false;
   #attachment: Attachment | null = null;
   #session: Session | null = null;
   #timer: Timer | null;
@@ -93,10 +96,16 @@ export class Connection implements WireHandlers {
     }
   }
 
-  /** In transmission: answers what is in flight, refuses what is new, ends. Before it: ends. */
+  /** In transmission: answers what is in flight, refuses what is new, ends. Before it: refuses the next option, ends. */
   shutDown(): void {
     if (this.#session !== null) this.#session.shutDown();
-    else this.#end('the server is shutting down');
+    else if (this.#handshake !== null && this.#reason === null) {
+      this.#handshake.shutDown();
+      this.#shuttingDown = true;
+      if (this.#attaching) return;
+      this.#timer?.cancel();
+      this.#timer = this.#world.clock.after(LAST_OPTION_MS, () => this.#end('the server is shutting down'));
+    }
   }
 
   /** Closes at once; requests in flight go unanswered. */
@@ -143,6 +152,10 @@ export class Connection implements WireHandlers {
       return;
     }
     this.#resume();
+    if (this.#shuttingDown) {
+      this.#detach();
+      refusal = 'the server is shutting down';
+    }
     this.#take(handshake, refusal === null ? handshake.attached(this.#attachment?.export) : handshake.attachRefused(refusal));
     if (this.#late && this.#session === null) this.destroy('the handshake took too long');
   }

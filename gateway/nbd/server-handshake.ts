@@ -17,6 +17,7 @@ const DRAIN_BYTES_MAX = 1024 * 1024;
 const OPTIONS_MAX = 256;
 /** Characters of a reason from elsewhere that a client is told, so that it stays within the protocol's 4096 bytes. */
 const REASON_LENGTH_MAX = 1000;
+const SHUTTING_DOWN = 'the server is shutting down';
 const CLIENT_FLAGS_KNOWN = HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES;
 
 /** The id our BLOCK_STATUS chunks carry. */
@@ -66,6 +67,7 @@ export class ServerHandshake {
   #structured = false;
   /** The export that base:allocation was selected for. */
   #contextsOf: string | null = null;
+  #shuttingDown = false;
 
   constructor(table: Pick<ExportTable, 'names' | 'find'>) {
     this.#table = table;
@@ -80,6 +82,11 @@ export class ServerHandshake {
     writeUint32(bytes, 12, OPTION_MAGIC.LOW);
     writeUint16(bytes, 16, HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES);
     return bytes;
+  }
+
+  /** The next option, or the one that waits for its export, is the last: it is answered so, as far as it can be. */
+  shutDown(): void {
+    this.#shuttingDown = true;
   }
 
   /** While an export is being attached, what arrives is only kept: the owner should pause the wire. */
@@ -107,7 +114,8 @@ export class ServerHandshake {
   attachRefused(reason: string): ServerStep {
     assert(this.#state === 'attaching', 'refused without having been asked');
     this.#state = 'option';
-    if (this.#attachInfo === null) this.#close(`export refused: ${reason}`);
+    if (this.#shuttingDown) this.#refuseForGood();
+    else if (this.#attachInfo === null) this.#close(`export refused: ${reason}`);
     else this.#refuse(OPTION_REPLY.ERR_POLICY, reason.slice(0, REASON_LENGTH_MAX));
     this.#attachInfo = null;
     return this.#run();
@@ -184,12 +192,17 @@ export class ServerHandshake {
     if (this.#length > 0) return false;
     this.#state = 'option';
     if (this.#option === OPTION.SET_META_CONTEXT) this.#contextsOf = null;
-    if (isSupported(this.#option)) this.#refuse(OPTION_REPLY.ERR_TOO_BIG, `option data has at most ${OPTION_BYTES_MAX} bytes`);
+    if (this.#shuttingDown) this.#refuseForGood();
+    else if (isSupported(this.#option)) this.#refuse(OPTION_REPLY.ERR_TOO_BIG, `option data has at most ${OPTION_BYTES_MAX} bytes`);
     else this.#refuseUnsupported();
     return true;
   }
 
   #onOption(data: Buffer): void {
+    if (this.#shuttingDown) {
+      this.#refuseForGood();
+      return;
+    }
     switch (this.#option) {
       case OPTION.EXPORT_NAME:
         this.#onExportName(data);
@@ -318,6 +331,12 @@ export class ServerHandshake {
 
   #acknowledge(): void {
     this.#reply(OPTION_REPLY.ACK, Buffer.alloc(0));
+  }
+
+  /** EXPORT_NAME has no answer that refuses. */
+  #refuseForGood(): void {
+    if (this.#option !== OPTION.EXPORT_NAME) this.#refuse(OPTION_REPLY.ERR_SHUTDOWN, SHUTTING_DOWN);
+    this.#close(SHUTTING_DOWN);
   }
 
   #refuseUnknown(name: string): void {

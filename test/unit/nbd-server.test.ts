@@ -337,7 +337,9 @@ test('close: answers what is in flight, refuses what is new, ends every connecti
   busy.say(requestBytes({ command: FLUSH, cookie: 1n }));
   await stage.device.submitted(1);
   const closing = stage.server.close({ graceMs: 10_000 });
-  await Promise.all([idle.gone(), handshaking.gone()]);
+  await idle.gone();
+  handshaking.say(FLAGS, GO);
+  await handshaking.gone();
   busy.say(requestBytes({ command: READ, cookie: 2n, length: 512 }));
   await busy.heard(16);
   assert.deepEqual(
@@ -357,6 +359,92 @@ test('close: answers what is in flight, refuses what is new, ends every connecti
   const late = stage.connect();
   await late.gone();
   assert.equal(stage.clock.pending, 0, 'no timer is left');
+});
+
+test('close: a client in the handshake is told with its next option, whatever it is, and every option after it goes unread', async () => {
+  const LIST = optionBytes(3);
+  const [LIST_META_CONTEXT, UNKNOWN, TOO_LONG] = [optionBytes(9), optionBytes(99), optionBytes(6, Buffer.alloc(17_000))];
+  for (const [option, code] of [
+    [GO, 7],
+    [LIST, 3],
+    [LIST_META_CONTEXT, 9],
+    [UNKNOWN, 99],
+    [TOO_LONG, 6],
+  ] as const) {
+    const stage = new Stage();
+    const host = stage.connect();
+    host.say(FLAGS, optionBytes(3).subarray(0, 5));
+    await host.heard(GREETING_BYTES);
+    const closing = stage.server.close({ graceMs: 10_000 });
+    host.say(optionBytes(3).subarray(5), GO);
+    await host.gone();
+    assert.equal(await closing, 0);
+    const [told, ...more] = parseOptionReplies(host.received.subarray(GREETING_BYTES));
+    assert.deepEqual([told.option, told.type, more.length], [3, 0x80000007, 0]);
+    assert.match(told.data.toString(), /shutting down/);
+    assert.equal(stage.clock.pending, 0);
+
+    const other = new Stage();
+    const late = other.connect();
+    late.say(FLAGS);
+    await late.heard(GREETING_BYTES);
+    void other.server.close({ graceMs: 10_000 });
+    late.say(option);
+    await late.gone();
+    const replies = parseOptionReplies(late.received.subarray(GREETING_BYTES));
+    assert.deepEqual(
+      replies.map(({ option: asked, type }) => [asked, type]),
+      [[code, 0x80000007]],
+    );
+    assert.deepEqual(other.exports.log, []);
+  }
+});
+
+test('close: ABORT is acknowledged, EXPORT_NAME has no answer but the end, silence ends after half a second', async () => {
+  for (const [option, replies] of [
+    [optionBytes(2), [[2, 1]]],
+    [optionBytes(1, Buffer.from('disk')), []],
+    [null, []],
+  ] as const) {
+    const stage = new Stage();
+    const host = stage.connect();
+    host.say(FLAGS);
+    await host.heard(GREETING_BYTES);
+    const closing = stage.server.close({ graceMs: 10_000 });
+    if (option !== null) host.say(option);
+    await settle();
+    assert.equal(host.closed, option !== null);
+    stage.clock.advance(500);
+    await host.gone();
+    assert.equal(await closing, 0);
+    assert.deepEqual(
+      parseOptionReplies(host.received.subarray(GREETING_BYTES)).map(({ option: asked, type }) => [asked, type]),
+      replies,
+    );
+  }
+});
+
+test('close: a client whose export is just being attached is refused it, and it is detached', async () => {
+  const stage = new Stage();
+  let open = () => {};
+  stage.exports.gate = new Promise((resolve) => {
+    open = resolve;
+  });
+  const host = stage.connect();
+  host.say(FLAGS, GO);
+  await settle();
+  const closing = stage.server.close({ graceMs: 10_000 });
+  await settle();
+  assert.equal(host.closed, false, 'its option will be answered');
+  open();
+  await host.gone();
+  assert.equal(await closing, 0);
+  const replies = parseOptionReplies(host.received.subarray(GREETING_BYTES));
+  assert.deepEqual(
+    replies.map(({ option, type }) => [option, type]),
+    [[7, 0x80000007]],
+  );
+  assert.deepEqual(stage.exports.log, ['attach disk 1', 'detach disk 1']);
 });
 
 test('close: after the grace period what does not end is cut off, and said to be', async () => {
