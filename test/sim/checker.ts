@@ -9,7 +9,7 @@ import { judgeRegister, type RegisterFlush, type RegisterHistory, type RegisterL
 
 export interface Violation {
   /** linearizability covers stale reads, lost writes, undone writes and loss after a flush: see `text`. */
-  property: 'linearizability' | 'garbage' | 'errors' | 'liveness' | 'convergence' | 'crash';
+  property: 'linearizability' | 'garbage' | 'errors' | 'liveness' | 'convergence' | 'integrity' | 'bounds' | 'crash';
   text: string;
   volume?: string;
   block?: number;
@@ -53,6 +53,17 @@ export function checkAnswers(unanswered: readonly Operation[]): Violation[] {
     volume: operation.volume,
     block: operation.block,
     text: `operation ${operation.id} (${operation.kind}) of session ${operation.session} was never answered`,
+  }));
+}
+
+/** Answers that came, but later than anybody should have to wait. */
+export function checkWaits(history: History, mostMs: number): Violation[] {
+  const late = history.operations.filter((operation) => operation.errno !== null && operation.completedMs - operation.invokedMs > mostMs);
+  return late.slice(0, 3).map((operation) => ({
+    property: 'liveness',
+    volume: operation.volume,
+    block: operation.block,
+    text: `operation ${operation.id} (${operation.kind}) was answered after ${Math.round(operation.completedMs - operation.invokedMs)} ms, ${mostMs} are the most`,
   }));
 }
 

@@ -55,6 +55,14 @@ export interface Workload {
   flushes: number;
   /** How many of the writes have FUA. */
   fua: number;
+  /** Time, at most moments none, for which nobody asks for anything from now on: what was written goes cold. */
+  lullMs(): number;
+}
+
+/** Told of every operation. */
+export interface Bystander {
+  asked(operation: Operation): void;
+  told(operation: Operation): void;
 }
 
 export class HostSession {
@@ -63,6 +71,7 @@ export class HostSession {
   readonly #workload: Workload;
   /** Takes one operation from the budget all sessions share; false: there is none left. */
   readonly #draw: () => boolean;
+  readonly #bystander: Bystander;
   #device: Device | null = null;
   /** Grows with each gateway incarnation: answers to an older one's requests are not heard. */
   #life = 0;
@@ -76,11 +85,13 @@ export class HostSession {
     random: Random,
     workload: Workload,
     draw: () => boolean,
+    bystander: Bystander,
   ) {
     this.#world = world;
     this.#random = random;
     this.#workload = workload;
     this.#draw = draw;
+    this.#bystander = bystander;
   }
 
   get volume(): string {
@@ -126,7 +137,7 @@ export class HostSession {
   #issueLater(): void {
     const life = this.#life;
     this.#pendingIssues += 1;
-    this.#world.scheduler.after(this.#random.range(0, this.#workload.thinkMs), () => {
+    this.#world.scheduler.after(this.#random.range(0, this.#workload.thinkMs) + this.#workload.lullMs(), () => {
       if (life !== this.#life) return;
       this.#pendingIssues -= 1;
       if (this.#device !== null && this.#draw()) this.#issue();
@@ -171,6 +182,7 @@ export class HostSession {
       this.#outstanding.delete(operation);
       world.trace(() => `session ${this.number} is told: ${kind} #${operation.id} ${errno === 0 ? 'done' : `error ${errno}`}`);
       world.history.complete(operation, errno, errno === 0 ? this.#seen(answered) : null, world.scheduler.nowMs);
+      this.#bystander.told(operation);
       done(operation, answered);
     });
     if (kind === 'write') request.data = payloadOf(operation.id, block, count);
@@ -182,6 +194,7 @@ export class HostSession {
     this.#outstanding.add(operation);
     world.trace(() => `session ${this.number} asks: ${kind} #${operation.id} ${block}+${count}${fua ? ' FUA' : ''}`);
     world.moment(`host-${kind}`);
+    this.#bystander.asked(operation);
     this.#device!.submit(request);
   }
 

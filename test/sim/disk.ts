@@ -155,6 +155,12 @@ export class SimDisk {
     };
   }
 
+  /** Somebody else's data is here. */
+  occupy(block: number, count: number): void {
+    this.contents.fill(0xdd, block * BLOCK_BYTES, (block + count) * BLOCK_BYTES);
+    this.allocated.fill(1, block, block + count);
+  }
+
   /** Changes a byte of a block without a trace. */
   corrupt(block: number): void {
     this.contents[block * BLOCK_BYTES + this.#random.int(BLOCK_BYTES)] ^= 1 << this.#random.int(8);

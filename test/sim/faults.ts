@@ -19,6 +19,7 @@ export const FAULTS = [
   'full',
   'contents',
   'slow',
+  'stutter',
   'commit-failure',
   'clock-jump',
   'add-mirror',
@@ -45,6 +46,7 @@ const USUAL: Record<Fault, number> = {
   // What a gateway knows of contents it forgets when it crashes: only in a theme without crashes.
   contents: 0,
   slow: 3,
+  stutter: 1,
   'commit-failure': 3,
   'clock-jump': 1,
   'add-mirror': 8,
@@ -77,13 +79,17 @@ const WITNESSES_MIN = 4;
 /** Moments a fault may wait for: it then strikes right after. */
 const MOMENTS = [
   'commit',
+  'commit of volume',
+  'commit of mark',
   'flush-executed',
   'host-flush',
   'host-write',
-  'flip',
-  'failover',
-  'replay',
-  'mirror-synced',
+  'wish flip',
+  'fact flipped flip',
+  'fact flipped failover',
+  'fact target-lost',
+  'fact target-back',
+  'fact mirror-state synced',
   'zombie-landed',
 ] as const;
 
@@ -177,6 +183,7 @@ function play(fault: Fault, stage: Stage): void {
       breakRange(stage, node, volume, later);
       break;
     case 'full':
+      node.refused = true;
       for (const disk of node.disks.values()) disk.full = true;
       later(() => {
         for (const disk of node.disks.values()) disk.full = false;
@@ -186,13 +193,14 @@ function play(fault: Fault, stage: Stage): void {
       if (mayReplaceDisk(stage, node, volume)) replaceDisk(stage, node, volume, later);
       break;
     case 'slow':
-      node.slowness = random.range(3, 40);
-      later(() => {
-        node.slowness = 1;
-      });
+      slowDown(stage, random.chance(0.5) ? nodeFor('flip', stage, volume) : node);
+      break;
+    case 'stutter':
+      node.stutters = random.between(1, 4);
       break;
     case 'commit-failure':
-      world.store.failures += random.between(1, 2);
+      world.store.failures += random.between(1, 3);
+      world.store.failing = random.pick([null, 'volume', 'mark']);
       break;
     case 'clock-jump':
       world.jumpClock(random.range(-1, 1) * 1e8);
@@ -219,6 +227,13 @@ function nodeFor(fault: Fault, stage: Stage, volume: string): SimNode {
     fault === 'add-mirror' ? name !== active && !mirrored.includes(name) : mirrored.includes(name),
   );
   return fit.length > 0 && random.chance(0.95) ? random.pick(fit) : random.pick(world.nodes);
+}
+
+function slowDown({ world, random }: Stage, node: SimNode): void {
+  node.slowness = random.range(3, 40);
+  world.scheduler.after(random.range(1, 3000), () => {
+    node.slowness = 1;
+  });
 }
 
 function losePower(stage: Stage, node: SimNode): void {
@@ -260,6 +275,7 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
 function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
   const { random } = stage;
   const disk = node.disks.get(volume)!;
+  node.refused = true;
   const fromBlock = random.int(disk.blocks);
   const kinds = random.int(3);
   const range = {
@@ -275,10 +291,11 @@ function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: ()
 /** It does not come back before hosts have been given up on. */
 function goAway(stage: Stage, node: SimNode): void {
   const { world, random } = stage;
-  if (random.chance(0.5)) node.hang();
-  else if (random.chance(0.5)) losePower(stage, node);
+  const way = random.int(3);
+  if (way === 0) node.hang();
+  else if (way === 1) losePower(stage, node);
   else node.kill(false);
-  world.scheduler.after(random.range(1, 3) * stage.giveUpMs, () => {
+  world.scheduler.after(random.range(2, 4) * stage.giveUpMs, () => {
     node.resume();
     if (!node.up) node.start();
   });

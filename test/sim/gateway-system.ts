@@ -1,12 +1,15 @@
 // The real gateway's data path in the simulated world: volumes, upstreams, mirrors, flips, scrubs and recovery as they
 // ship, wired to the simulation's clock, network and records. Small regions and extents, so that small volumes have many.
-import type { Outcome } from '../../gateway/control.js';
+import type { FlipCertificate, Outcome } from '../../gateway/control.js';
 import { refuse } from '../../gateway/control.js';
 import { Upstream } from '../../gateway/upstream/upstream.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, readVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
-import type { Device } from '../../replication/device.js';
+import { type Device, OP } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
+import { RegionSums } from '../../replication/region-sums.js';
+import { ReplicationQueue } from '../../replication/replication-queue.js';
+import type { Records } from '../../replication/world.js';
 import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 const REGION_BYTES = 4096;
@@ -35,9 +38,12 @@ const HASHER: Hasher = {
   },
 };
 
+const NO_RECORDS: Records = { get: () => undefined, list: () => [], commit: async () => {} };
+
 class GatewayIncarnation implements Incarnation {
   readonly #surroundings: Surroundings;
   readonly #volumes = new Map<string, Volume>();
+  readonly regionBytes = REGION_BYTES;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
@@ -57,9 +63,12 @@ class GatewayIncarnation implements Incarnation {
   }
 
   flip(name: string, node: string): Promise<Answer> {
-    return this.#ask(name, (volume) =>
-      volume.flip({ node, export: name }, { kind: 'flip', reason: 'the simulation wants it', verdict: null }),
-    );
+    let certificate: FlipCertificate | undefined;
+    return this.#ask(name, async (volume) => {
+      const outcome = await volume.flip({ node, export: name }, { kind: 'flip', reason: 'the simulation wants it', verdict: null });
+      if (outcome.ok) certificate = outcome.value;
+      return outcome;
+    }).then((answer) => ({ ...answer, certificate }));
   }
 
   scrub(name: string): Promise<Answer> {
@@ -88,6 +97,31 @@ class GatewayIncarnation implements Incarnation {
   witnesses(name: string, node: string): number {
     const copy = this.#volumes.get(name)?.copies.find(({ target }) => target.node === node);
     return copy?.witnesses.samples().length ?? 0;
+  }
+
+  rootOf(contents: Buffer, regions: readonly number[]): string | null {
+    const options = {
+      records: NO_RECORDS,
+      volume: '',
+      sizeBytes: contents.length,
+      regionBytes: REGION_BYTES,
+      extentBytes: EXTENT_BYTES,
+      isMarked: () => true,
+      isDoubtful: () => false,
+      isClean: () => false,
+    };
+    const sums = new RegionSums(options);
+    for (const region of regions) sums.verify(region, sum(contents.subarray(region * REGION_BYTES, (region + 1) * REGION_BYTES)));
+    return sums.root;
+  }
+
+  excess(name: string, largestBytes: number): string | null {
+    const most = Math.max(QUEUE_BYTES, ReplicationQueue.cost(largestBytes, OP.WRITE));
+    for (const { target, mirror } of this.#volumes.get(name)?.copies ?? []) {
+      if (mirror === null || mirror.queue.hostBytes <= most) continue;
+      return `${mirror.queue.hostBytes} bytes of hosts' writes are kept for the mirror on ${target.node}, ${most} are the most`;
+    }
+    return null;
   }
 
   unsettled(name: string): string | null {

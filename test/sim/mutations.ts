@@ -1,35 +1,51 @@
-// The deliberate breaks of the shipped code, at least one for each data rule of ARCHITECTURE.md that the simulation covers. The code has no
-// hooks for them: a copy of the sources is changed, and the simulation of that copy must find a violation within its seeds.
-// `find` must occur exactly once in the file, so that a mutation never silently misses.
+// The deliberate breaks of the shipped code, at least one for each data rule of ARCHITECTURE.md that it keeps. The code has no hooks
+// for them: a copy of the sources is changed, and the simulation of that copy must find a violation within its seeds, or a
+// unit test of it must fail where the simulation cannot reach. Each is what a careless change might do.
+import { COPY_MUTATIONS } from './mutations-copies.js';
+import { DURABILITY_MUTATIONS } from './mutations-durability.js';
+import { FLIP_MUTATIONS } from './mutations-flip.js';
+import { INTEGRITY_MUTATIONS } from './mutations-integrity.js';
+import { REFERENCE_MUTATIONS } from './mutations-reference.js';
+import type { Fault } from './faults.js';
+
+/** `find` must occur exactly once in the file, so that a mutation never silently misses. */
+export interface Edit {
+  file: string;
+  find: string;
+  replace: string;
+}
 
 export interface Mutation {
   /** Number of the rule and what is broken: `9-no-replay`. */
   name: string;
-  system: string;
-  file: string;
-  find: string;
-  replace: string;
-  /** It must be caught by a seed below this. */
-  seeds: number;
+  /** What hosts or operators would lose, for docs/reliability.md. */
+  breaks: string;
+  edits: readonly Edit[];
+  caughtBy: Hunt | UnitTest;
 }
 
-const REFERENCE_TARGET = 'test/sim/reference-target.ts';
+/** Seeds of the simulation find it. */
+export interface Hunt {
+  system?: string;
+  /** It must be caught by a seed below this; SEEDS_MAX unless told. */
+  seeds?: number;
+  /** Instead of the faults that each seed would draw: what makes the hunt short. */
+  weights?: Partial<Record<Fault, number>>;
+  /** Faults of a run; as many as usual unless told. */
+  faults?: number;
+}
+
+/** A test file that must fail: for what the simulation cannot see. */
+export interface UnitTest {
+  test: string;
+}
+
+export const SEEDS_MAX = 300;
 
 export const MUTATIONS: readonly Mutation[] = [
-  {
-    name: '0-reference-no-replay',
-    system: 'reference',
-    file: REFERENCE_TARGET,
-    find: 'for (const write of again) {',
-    replace: 'for (const write of again.slice(1)) {',
-    seeds: 300,
-  },
-  {
-    name: '0-reference-flush-covers-later-writes',
-    system: 'reference',
-    file: REFERENCE_TARGET,
-    find: 'this.#forget(sent.covers);',
-    replace: 'this.#forget([...this.#unflushed]);',
-    seeds: 2000,
-  },
+  ...REFERENCE_MUTATIONS,
+  ...COPY_MUTATIONS,
+  ...DURABILITY_MUTATIONS,
+  ...FLIP_MUTATIONS,
+  ...INTEGRITY_MUTATIONS,
 ];

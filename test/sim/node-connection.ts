@@ -89,6 +89,11 @@ export class NodeConnection implements WireHandlers {
     this.drop();
   }
 
+  /** Against the protocol: the same answer once more. */
+  repeat(request: NodeRequest): void {
+    if (!this.gone && !this.#leaving) for (const bytes of this.#wordsFor(request)) this.#end.write(bytes);
+  }
+
   /** A request is over; nobody waits for its answer any more. */
   drop(): void {
     this.unanswered -= 1;

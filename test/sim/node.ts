@@ -42,6 +42,10 @@ export class SimNode implements Listening {
   readonly random: Random;
   /** Requests take so many times longer. */
   slowness = 1;
+  /** Its disks refused something at some time: it can spare nobody an error. */
+  refused = false;
+  /** Answers to come that are given twice, the second time later. */
+  stutters = 0;
   readonly #options: NodeOptions;
   readonly #scheduler: Scheduler;
   readonly #connections = new Set<NodeConnection>();
@@ -236,6 +240,9 @@ export class SimNode implements Listening {
       request.ticket.answeredAt = this.count();
       this.#ended(request);
       connection.answer(request);
+      if (this.stutters === 0) return;
+      this.stutters -= 1;
+      this.#scheduler.after(this.random.range(0, 5), () => connection.repeat(request));
     });
   }
 

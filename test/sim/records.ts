@@ -17,6 +17,8 @@ interface Pending {
 export class SimStore {
   /** Commits that will be rejected from now on. */
   failures = 0;
+  /** Only those that change such records are; null: any. */
+  failing: string | null = null;
   readonly #map = new Map<RecordKey, RecordValue>();
   readonly #random: Random;
   readonly #scheduler: Scheduler;
@@ -88,8 +90,10 @@ export class SimRecords implements Records {
   commit(changes: Change[]): Promise<void> {
     if (this.#dead) return new Promise(() => {});
     const taken = changes.map((change) => ('put' in change ? { put: change.put, value: copyOf(change.value) } : change));
+    const kinds = new Set(taken.map((change) => kindOf(change)));
     this.#store.moment('commit');
-    const fails = this.#store.failures > 0;
+    for (const kind of kinds) this.#store.moment(`commit of ${kind}`);
+    const fails = this.#store.failures > 0 && (this.#store.failing === null || kinds.has(this.#store.failing));
     if (fails) this.#store.failures -= 1;
     return new Promise((resolve, reject) => {
       this.#pending.push({ changes: taken, resolve, reject: fails ? reject : null });
@@ -127,6 +131,12 @@ export class SimRecords implements Records {
     this.#store.moment('commit-failed');
     reject(new Error('The records could not be written: simulated failure.'));
   }
+}
+
+/** The first part of its key. */
+function kindOf(change: Change): string {
+  const key = 'put' in change ? change.put : change.remove;
+  return key.slice(0, key.indexOf('/'));
 }
 
 /** A deep copy of plain data and byte arrays. */

@@ -49,6 +49,16 @@ class Reference implements Incarnation {
     return 0;
   }
 
+  readonly regionBytes = 4096;
+
+  rootOf(): string | null {
+    return null;
+  }
+
+  excess(): string | null {
+    return null;
+  }
+
   status(volume: string): Status {
     return this.#volumes.get(volume)!.status();
   }

@@ -2,7 +2,8 @@
 // mended and must answer, settle and be alike; at times all power fails at the end, after a flush. The same seed and
 // options always give the same run.
 import { type Device, ERRNO } from '../../replication/device.js';
-import { checkAnswers, checkBlocks, checkCopies, checkErrors, type Violation } from './checker.js';
+import { ANSWER_MS, Aftermath, type Phase, type Scene, SETTLE_MS } from './aftermath.js';
+import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } from './checker.js';
 import { HostSession } from './client.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
@@ -15,6 +16,7 @@ import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
 import { SimWorld } from './sim-world.js';
 import { GatewayLife } from './surroundings.js';
+import { Vigil } from './vigil.js';
 import type { Answer, Incarnation, NodePlace, Status, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
@@ -34,12 +36,13 @@ export interface ScenarioResult {
 }
 
 const GIVE_UP_MS = 20_000;
-/** Virtual time within which the load must be over, every request answered after the faults, and the copies in step. */
+/** Virtual time within which the load must be over. */
 const LOAD_MS = 900_000;
-const ANSWER_MS = 60_000;
-const SETTLE_MS = 300_000;
 const EVENTS_MAX = 2_000_000;
-const FINAL_BLOCKS = 256;
+/** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
+const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
+/** Long enough for marks to be swept. */
+const LULL_MS = [4500, 9000] as const;
 
 /** Most buffers of a run are slices of few large ones; a buffer of its own costs more than all else that is done with it. */
 Buffer.poolSize = 1_048_576;
@@ -76,6 +79,11 @@ class Run {
   readonly #places: NodePlace[] = [];
   readonly #sessions: HostSession[] = [];
   readonly #last = new Map<string, Status>();
+  readonly #vigil: Vigil;
+  /** What is somebody else's on a node, and must stay as it is. */
+  readonly #foreign: { node: SimNode; volume: string; contents: Buffer }[] = [];
+  readonly #lulls: number;
+  #lullUntilMs = 0;
   readonly #faults: { fault: Fault; afterOperations: number }[] = [];
   #life: GatewayLife | null = null;
   #incarnation: Incarnation | null = null;
@@ -90,7 +98,10 @@ class Run {
     this.world = new SimWorld(options.seed, options.verbose);
     this.#random = new Random(options.seed, 'scenario');
     this.#operationsLeft = options.operations;
+    this.#vigil = new Vigil(this.world, () => this.#incarnation);
     this.#drawNodes();
+    this.#drawForeign();
+    this.#lulls = this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
     this.#drawFaults();
   }
@@ -110,8 +121,7 @@ class Run {
       (await phase('faults end', LOAD_MS, () => this.#heal())) &&
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
       (await phase('settling', SETTLE_MS, () => this.#unsettled() === null)) &&
-      (await this.#compare(phase, violations)) &&
-      (await this.#blackout(phase));
+      (await this.#aftermath(phase, violations));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
     this.#life?.crash();
     const { failure } = scheduler;
@@ -119,6 +129,23 @@ class Run {
     if (failure === null && scheduler.failure !== null) violations.push(this.#stuck('end', 'failed'));
     violations.push(...this.#judge());
     return violations;
+  }
+
+  async #aftermath(phase: Phase, violations: Violation[]): Promise<boolean> {
+    const scene: Scene = {
+      ...this.#stage,
+      volumes: this.#volumes,
+      phase,
+      incarnation: () => this.#incarnation,
+      sessionOf: (volume) => this.#sessionOf(volume),
+      answered: () => this.#answered(),
+      settled: () => this.#unsettled() === null,
+      wish: (what, volume, node) => this.#wish(what, volume, node),
+    };
+    const aftermath = new Aftermath(scene);
+    const ended = await aftermath.play();
+    violations.push(...aftermath.violations);
+    return ended;
   }
 
   #drawNodes(): void {
@@ -142,6 +169,18 @@ class Run {
     }
   }
 
+  /** At times a node other than the first has data of somebody else where a copy could be. */
+  #drawForeign(): void {
+    const random = this.#random;
+    if (!random.chance(0.15)) return;
+    const { name, node: first } = this.#volumes[0];
+    const node = random.pick(this.world.nodes.filter((each) => each.name !== first));
+    const disk = node.disks.get(name)!;
+    const from = random.int(disk.blocks);
+    disk.occupy(from, random.between(1, disk.blocks - from));
+    this.#foreign.push({ node, volume: name, contents: Buffer.from(disk.contents) });
+  }
+
   #drawSessions(): void {
     const random = this.#random;
     const thinkMs = random.pick([1, 5, 30]);
@@ -159,8 +198,11 @@ class Run {
         usualBlocks: random.pick([2, 8, 24]),
         flushes: random.pick([0, 2, 10]),
         fua: random.pick([0.05, 0.2, 0.6]),
+        lullMs: () => Math.max(0, this.#lullUntilMs - this.world.scheduler.nowMs),
       };
-      this.#sessions.push(new HostSession(number, this.world, random.fork(`session ${number}`), workload, () => this.#drawOperation()));
+      this.#sessions.push(
+        new HostSession(number, this.world, random.fork(`session ${number}`), workload, () => this.#drawOperation(), this.#vigil),
+      );
     }
   }
 
@@ -182,6 +224,8 @@ class Run {
     if (this.#operationsLeft === 0) return false;
     this.#operationsLeft -= 1;
     const done = this.#options.operations - this.#operationsLeft;
+    if (this.#lulls > 0 && this.#random.chance(this.#lulls))
+      this.#lullUntilMs = this.world.scheduler.nowMs + this.#random.range(...LULL_MS);
     while (this.#faults.length > 0 && this.#faults[0].afterOperations < done) {
       const { fault } = this.#faults.shift()!;
       if (fault === 'eio' || fault === 'full') this.#mediaErrors = true;
@@ -248,10 +292,11 @@ class Run {
     return this.#incarnation?.status(volume) ?? this.#last.get(volume)!;
   }
 
-  async #wish(what: 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub', volume: string, node: string): Promise<void> {
+  async #wish(what: 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub', volume: string, node: string): Promise<Answer | null> {
     const incarnation = this.#incarnation;
-    if (incarnation === null) return;
+    if (incarnation === null) return null;
     this.#wishes += 1;
+    this.world.moment(`wish ${what}`);
     const ask: Record<typeof what, () => Promise<Answer>> = {
       'add-mirror': () => incarnation.addMirror(volume, node),
       'remove-mirror': () => incarnation.removeMirror(volume, node),
@@ -263,12 +308,13 @@ class Run {
       answer = await ask[what]();
     } catch (error) {
       if (incarnation === this.#incarnation) this.world.scheduler.fail(error);
-      return;
+      return null;
     }
-    if (incarnation !== this.#incarnation) return;
+    if (incarnation !== this.#incarnation) return null;
     this.#wishes -= 1;
     this.world.trace(() => `${what} ${node}: ${answer.ok ? 'done' : 'refused'}: ${answer.text}`);
     this.world.moment(`wish ${what} ${answer.ok ? 'granted' : 'refused'}`);
+    return answer;
   }
 
   /** Mends all that is broken; true when the gateway runs. */
@@ -279,6 +325,7 @@ class Run {
       node.start();
       node.slowness = 1;
       node.trapWrites(0);
+      node.stutters = 0;
       for (const disk of node.disks.values()) {
         disk.bad.length = 0;
         disk.full = false;
@@ -302,56 +349,6 @@ class Run {
     return null;
   }
 
-  async #compare(phase: Phase, violations: Violation[]): Promise<boolean> {
-    for (const volume of this.#volumes) {
-      const contents = await this.#readAll(volume, phase);
-      if (contents === null) return false;
-      const { active, mirrors } = this.#status(volume.name);
-      const names = [active, ...mirrors.filter((mirror) => mirror.state === 'synced').map((mirror) => mirror.node)];
-      const copies = names.map((node) => ({ node, contents: this.world.node(node).disks.get(volume.name)!.contents }));
-      violations.push(...checkCopies(volume.name, contents, copies));
-      this.world.moment(`copies compared: ${copies.length}`);
-    }
-    return true;
-  }
-
-  /** The gateway and every node lose power at once, mostly after a flush: what it covered may not be gone. */
-  async #blackout(phase: Phase): Promise<boolean> {
-    if (!this.#random.chance(0.4)) return true;
-    const unprepared = this.#random.chance(0.4);
-    for (const volume of unprepared ? [] : this.#volumes) {
-      let flushed = false;
-      this.#sessionOf(volume).perform('flush', 0, 0, () => {
-        flushed = true;
-      });
-      if (!(await phase('last flush', ANSWER_MS, () => flushed))) return false;
-    }
-    this.#crashGateway(5);
-    for (const node of this.world.nodes) {
-      this.#markPowerLoss(node);
-      node.kill(true);
-      node.start();
-    }
-    this.world.moment('blackout');
-    if (!(await phase('after the blackout', ANSWER_MS, () => this.#answered()))) return false;
-    for (const volume of this.#volumes) if ((await this.#readAll(volume, phase)) === null) return false;
-    return true;
-  }
-
-  async #readAll(volume: VolumePlan, phase: Phase): Promise<Buffer | null> {
-    const contents = Buffer.alloc(volume.sizeBytes);
-    const blocks = volume.sizeBytes / BLOCK_BYTES;
-    let left = 0;
-    for (let block = 0; block < blocks; block += FINAL_BLOCKS) {
-      left += 1;
-      this.#sessionOf(volume).perform('read', block, Math.min(FINAL_BLOCKS, blocks - block), (operation, request) => {
-        if (operation.errno === 0) request.data!.copy(contents, block * BLOCK_BYTES);
-        left -= 1;
-      });
-    }
-    return (await phase('last reads', ANSWER_MS, () => left === 0)) ? contents : null;
-  }
-
   #sessionOf(volume: VolumePlan): HostSession {
     return this.#sessions.find((session) => session.volume === volume.name) ?? this.#sessions[0];
   }
@@ -369,7 +366,12 @@ class Run {
     const violations = checkBlocks(history, asyncPromise);
     const garbage = this.#sessions.find((session) => session.garbage !== null);
     for (const violation of violations) if (violation.property === 'garbage') violation.text += `: ${garbage?.garbage}`;
-    violations.push(...checkErrors(history, (operation) => this.#excused(operation)));
+    violations.push(...checkErrors(history, (operation) => this.#excused(operation)), ...checkWaits(history, WAIT_MAX_MS));
+    violations.push(...this.#vigil.violations);
+    for (const { node, volume, contents } of this.#foreign) {
+      if (node.disks.get(volume)!.contents.equals(contents)) continue;
+      violations.push({ property: 'integrity', text: `somebody else's data on ${node.name} was overwritten` });
+    }
     return violations;
   }
 
@@ -379,8 +381,6 @@ class Run {
     return operation.errno === ERRNO.EIO && operation.completedMs - operation.invokedMs >= GIVE_UP_MS;
   }
 }
-
-type Phase = (name: string, limitMs: number, done: () => boolean) => Promise<boolean>;
 
 function drawFeatures(random: Random, fencing: boolean): NodeFeatures {
   const structured = random.chance(0.7);

@@ -36,7 +36,7 @@ export class SimWorld {
     const mostMs = root.pick([0.2, 1, 5]);
     const timing = { leastMs: 0.02, mostMs, cut: root.pick([0.05, 0.3]), highWaterBytes: root.pick([4096, 65_536, 1_048_576]) };
     this.network = new Network(this.scheduler, root.fork('network'), timing);
-    this.store = new SimStore(this.scheduler, root.fork('records'), root.pick([0.5, 3]), (name) => this.moment(name));
+    this.store = new SimStore(this.scheduler, root.fork('records'), root.pick([0.5, 3, 20]), (name) => this.moment(name));
   }
 
   get wallMs(): number {

@@ -1,5 +1,6 @@
 // What the simulator tests, as it sees it: something that, given a world, serves volumes and takes an operator's wishes.
 // One implementation wires the real gateway, another is a small reference with bugs that can be switched on.
+import type { FlipCertificate } from '../../gateway/control.js';
 import type { Dialer, WireAddress } from '../../gateway/wire.js';
 import type { Device } from '../../replication/device.js';
 import type { Clock, Log, Records } from '../../replication/world.js';
@@ -46,6 +47,8 @@ export interface Status {
 export interface Answer {
   ok: boolean;
   text: string;
+  /** Of a flip that was done. */
+  certificate?: FlipCertificate;
 }
 
 /** One incarnation. It has no way to crash itself: its surroundings go silent and it is forgotten. */
@@ -59,6 +62,12 @@ export interface Incarnation {
   status(volume: string): Status;
   /** How many samples of what a copy of the volume must hold are known, should it come back with other contents (rule 20). */
   witnesses(volume: string, node: string): number;
+  /** Bytes of a region, the unit of checksums. */
+  readonly regionBytes: number;
+  /** The root that a certificate should have when exactly these regions are verified and a copy holds `contents`. */
+  rootOf(contents: Buffer, regions: readonly number[]): string | null;
+  /** What is kept in memory beyond its bound; null: nothing. `largestBytes`: of the host's writes so far. */
+  excess(volume: string, largestBytes: number): string | null;
   /** Null: nothing is left to be copied, sent again or waited for. Else what is. */
   unsettled(volume: string): string | null;
 }

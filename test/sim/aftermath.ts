@@ -1,0 +1,227 @@
+// What is looked at when the faults are over and all is settled: that the copies are alike, and then one of: wrong bytes
+// planted in a copy are mended from the right side, a flip's certificate is true, or nothing that was flushed is gone
+// after all power failed at once. Compares with the nodes' disks, never with what the gateway believes.
+import { checkCopies, type Violation } from './checker.js';
+import type { HostSession } from './client.js';
+import { BLOCK_BYTES, type SimDisk } from './disk.js';
+import type { Random } from './random.js';
+import type { SimWorld } from './sim-world.js';
+import type { SimNode } from './node.js';
+import type { Answer, Incarnation, Status, VolumePlan } from './system.js';
+
+/** Runs the world until `done`; false: it did not come to that, which is a violation already. */
+export type Phase = (name: string, limitMs: number, done: () => boolean) => Promise<boolean>;
+
+export interface Scene {
+  readonly world: SimWorld;
+  readonly random: Random;
+  readonly volumes: readonly VolumePlan[];
+  readonly phase: Phase;
+  incarnation(): Incarnation | null;
+  status(volume: string): Status;
+  sessionOf(volume: VolumePlan): HostSession;
+  /** Every session is attached and nothing is unanswered. */
+  answered(): boolean;
+  settled(): boolean;
+  /** Null: the gateway crashed meanwhile. */
+  wish(what: 'flip' | 'scrub', volume: string, node: string): Promise<Answer | null>;
+  crashGateway(downMs: number): void;
+  powerLost(node: SimNode): void;
+}
+
+/** Virtual time within which everything is answered, and the copies are in step. */
+export const ANSWER_MS = 60_000;
+export const SETTLE_MS = 300_000;
+const FINAL_BLOCKS = 256;
+/** Sets of regions that may have been verified again are few enough to try. */
+const TOUCHED_MAX = 6;
+
+export class Aftermath {
+  readonly violations: Violation[] = [];
+  readonly #scene: Scene;
+
+  constructor(scene: Scene) {
+    this.#scene = scene;
+  }
+
+  /** False: something did not end. */
+  async play(): Promise<boolean> {
+    const { random, volumes } = this.#scene;
+    if (!(await this.#compare())) return false;
+    const draw = random.fraction();
+    if (draw < 0.2) return this.#plant(random.pick(volumes));
+    if (draw < 0.35) return this.#certify(random.pick(volumes));
+    return draw < 0.65 ? this.#blackout() : true;
+  }
+
+  async #compare(): Promise<boolean> {
+    const { world, volumes } = this.#scene;
+    for (const volume of volumes) {
+      const contents = await this.#readAll(volume);
+      if (contents === null) return false;
+      const copies = this.#copiesOf(volume).map((node) => ({ node, contents: this.#disk(volume, node).contents }));
+      this.violations.push(...checkCopies(volume.name, contents, copies));
+      world.moment(`copies compared: ${copies.length}`);
+    }
+    return true;
+  }
+
+  /** The gateway and every node lose power at once, mostly after a flush: what it covered may not be gone, and the copies must become alike. */
+  async #blackout(): Promise<boolean> {
+    const { world, random, volumes, phase } = this.#scene;
+    const unprepared = random.chance(0.4);
+    for (const volume of unprepared ? [] : volumes) if (!(await this.#perform(volume, 'flush', 0, 0))) return false;
+    this.#scene.crashGateway(5);
+    for (const node of world.nodes) {
+      this.#scene.powerLost(node);
+      node.kill(true);
+      node.start();
+    }
+    world.moment('blackout');
+    if (!(await phase('after the blackout', ANSWER_MS, () => this.#scene.answered()))) return false;
+    return (await phase('settling after the blackout', SETTLE_MS, () => this.#scene.settled())) && this.#compare();
+  }
+
+  /** A byte goes bad on one copy. A scrub mends it where checksums were known, and never overwrites a copy that was right. */
+  async #plant(volume: VolumePlan): Promise<boolean> {
+    const { world, random } = this.#scene;
+    const copies = this.#copiesOf(volume);
+    if (copies.length < 2) return true;
+    let known = false;
+    if (random.chance(0.7)) {
+      const scrubbed = await this.#scrub(volume);
+      if (scrubbed === null) return false;
+      known = scrubbed;
+    }
+    const { regionBytes } = this.#scene.incarnation()!;
+    const regions = volume.sizeBytes / regionBytes;
+    const region = random.int(regions);
+    const wrong = random.pick(copies);
+    const regionOf = (node: string): Buffer =>
+      Buffer.from(this.#disk(volume, node).contents.subarray(region * regionBytes, (region + 1) * regionBytes));
+    const right = regionOf(wrong);
+    const blocks = regionBytes / BLOCK_BYTES;
+    this.#disk(volume, wrong).corrupt(region * blocks + random.int(blocks));
+    const planted = regionOf(wrong);
+    world.moment(`wrong byte planted, checksums ${known ? 'known' : 'as they were'}`);
+    world.trace(() => `a byte of region ${region} goes bad on ${wrong}`);
+    if (!(await this.#writeBeside(volume, region, blocks)) || (await this.#scrub(volume)) === null) return false;
+    if (!(await this.#scene.phase('settling after the scrub', SETTLE_MS, () => this.#scene.settled()))) return false;
+    const after = regionOf(wrong);
+    const mended = after.equals(right);
+    for (const node of copies) {
+      if (node !== wrong && !regionOf(node).equals(right))
+        this.#note(`a scrub overwrote region ${region} of the copy on ${node}, which was right`);
+    }
+    if (!mended && !after.equals(planted))
+      this.#note(`region ${region} on ${wrong} has neither the planted bytes nor the right ones after a scrub`);
+    if (!mended && known) this.#note(`a scrub did not mend region ${region} on ${wrong}, though its checksum was known`);
+    if (mended) world.moment('wrong byte mended');
+    return true;
+  }
+
+  /** Some regions are written after a scrub, then the volume flips: its certificate says of every other that it was verified, and of none that was not. */
+  async #certify(volume: VolumePlan): Promise<boolean> {
+    const { world, random, phase } = this.#scene;
+    const { active, mirrors } = this.#scene.status(volume.name);
+    if (mirrors.length === 0 || mirrors.some(({ state }) => state !== 'synced')) return true;
+    const scrubbed = await this.#scrub(volume);
+    if (scrubbed === null) return false;
+    if (!scrubbed) return true;
+    const incarnation = this.#scene.incarnation()!;
+    const touched = new Set<number>();
+    const blocks = incarnation.regionBytes / BLOCK_BYTES;
+    for (let writes = random.int(4); writes > 0; writes -= 1) {
+      const block = random.int(volume.sizeBytes / BLOCK_BYTES);
+      touched.add(Math.floor(block / blocks));
+      if (!(await this.#perform(volume, 'write', block, 1))) return false;
+    }
+    if (!(await phase('settling before the flip', SETTLE_MS, () => this.#scene.settled()))) return false;
+    const to = random.pick(mirrors).node;
+    const answer = await this.#wished('flip', volume, to);
+    if (answer === undefined) return false;
+    if (answer === null || answer.certificate === undefined) return true;
+    world.moment('certificate checked');
+    const { certificate } = answer;
+    if (certificate.from.node !== active || certificate.to.node !== to || certificate.dirtyRegions !== 0)
+      this.#note(`a certificate of a flip from ${active} to ${to} says ${JSON.stringify(certificate)}`);
+    const regions = Array.from({ length: volume.sizeBytes / incarnation.regionBytes }, (_, region) => region);
+    const { roots } = certificate;
+    const contents = this.#disk(volume, to).contents;
+    const isTrue = subsets([...touched].slice(0, TOUCHED_MAX)).some((again) => {
+      const verified = regions.filter((region) => !touched.has(region) || again.includes(region));
+      const root = incarnation.rootOf(contents, verified);
+      return roots.verifiedRegions === verified.length && roots.from === root && roots.to === root;
+    });
+    if (!isTrue || roots.unverifiedRegions !== regions.length - roots.verifiedRegions)
+      this.#note(
+        `a certificate says ${JSON.stringify(roots)}, but of ${regions.length} verified regions ${[...touched].join(', ')} were written since`,
+      );
+    return true;
+  }
+
+  /** Does it say that it is done? Null: it did not end. */
+  async #scrub(volume: VolumePlan): Promise<boolean | null> {
+    const answer = await this.#wished('scrub', volume, '');
+    return answer === undefined ? null : (answer?.ok ?? false);
+  }
+
+  /** Undefined: it did not end. */
+  async #wished(what: 'flip' | 'scrub', volume: VolumePlan, node: string): Promise<Answer | null | undefined> {
+    let answer: Answer | null | undefined;
+    void this.#scene.wish(what, volume.name, node).then((given) => {
+      answer = given;
+    });
+    return (await this.#scene.phase(`a last ${what}`, SETTLE_MS, () => answer !== undefined)) ? answer : undefined;
+  }
+
+  /** Hosts go on, but not there. */
+  async #writeBeside(volume: VolumePlan, region: number, blocks: number): Promise<boolean> {
+    const { random } = this.#scene;
+    for (let writes = random.int(4); writes > 0; writes -= 1) {
+      const block = random.int(volume.sizeBytes / BLOCK_BYTES);
+      if (Math.floor(block / blocks) !== region) this.#scene.sessionOf(volume).perform('write', block, 1, () => {});
+    }
+    return true;
+  }
+
+  async #perform(volume: VolumePlan, kind: 'flush' | 'write', block: number, count: number): Promise<boolean> {
+    let done = false;
+    this.#scene.sessionOf(volume).perform(kind, block, count, () => {
+      done = true;
+    });
+    return this.#scene.phase(`a last ${kind}`, ANSWER_MS, () => done);
+  }
+
+  async #readAll(volume: VolumePlan): Promise<Buffer | null> {
+    const contents = Buffer.alloc(volume.sizeBytes);
+    const blocks = volume.sizeBytes / BLOCK_BYTES;
+    let left = 0;
+    for (let block = 0; block < blocks; block += FINAL_BLOCKS) {
+      left += 1;
+      this.#scene.sessionOf(volume).perform('read', block, Math.min(FINAL_BLOCKS, blocks - block), (operation, request) => {
+        if (operation.errno === 0) request.data!.copy(contents, block * BLOCK_BYTES);
+        left -= 1;
+      });
+    }
+    return (await this.#scene.phase('last reads', ANSWER_MS, () => left === 0)) ? contents : null;
+  }
+
+  /** Nodes whose copies must be alike: the active one first. */
+  #copiesOf(volume: VolumePlan): string[] {
+    const { active, mirrors } = this.#scene.status(volume.name);
+    return [active, ...mirrors.filter((mirror) => mirror.state === 'synced').map((mirror) => mirror.node)];
+  }
+
+  #disk(volume: VolumePlan, node: string): SimDisk {
+    return this.#scene.world.node(node).disks.get(volume.name)!;
+  }
+
+  #note(text: string): void {
+    this.violations.push({ property: 'integrity', text });
+  }
+}
+
+function subsets(items: number[]): number[][] {
+  return items.reduce<number[][]>((sets, item) => sets.concat(sets.map((set) => [...set, item])), [[]]);
+}

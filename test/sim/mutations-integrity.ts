@@ -1,0 +1,96 @@
+// Mutations of the rules about integrity and ownership: checksums, reads from mirrors, scrub, certificate, targets (16 to 20).
+import type { Mutation } from './mutations.js';
+
+const REGION_SUMS = 'replication/region-sums.ts';
+const SCRUB = 'replication/scrub.ts';
+const IO_PATH = 'gateway/volume/io-path.ts';
+const VOLUME = 'gateway/volume/volume.ts';
+const UPSTREAM = 'gateway/upstream/upstream.ts';
+
+export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
+  {
+    name: '16-checksum-outlives-a-write',
+    breaks: 'a scrub takes the right copy for the wrong one, or mends nothing',
+    edits: [
+      {
+        file: IO_PATH,
+        find: 'this.#sums.forget(op.offset, op.length);\n    }\n    this.#send(op);',
+        replace: '}\n    this.#send(op);',
+      },
+    ],
+    caughtBy: { weights: { scrub: 1, 'add-mirror': 1 } },
+  },
+  {
+    name: '16-active-copy-taken-to-be-right',
+    breaks: 'a scrub that cannot know which copy is right overwrites one with the wrong bytes',
+    edits: [{ file: SCRUB, find: 'known === null ? majority(found) : null', replace: 'known === null ? found[0] : null' }],
+    caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
+  },
+  {
+    name: '17-read-from-a-mirror-that-lacks-writes',
+    breaks: 'a read that the active target refused is answered with old bytes',
+    edits: [
+      {
+        file: IO_PATH,
+        find: 'this.#mirrors.find((each) => each.mayRead(op.offset, op.length) && !this.lock.overlaps(op.offset, op.length))',
+        replace: 'this.#mirrors.find((each) => each.usable)',
+      },
+      {
+        file: IO_PATH,
+        find: 'const sure = this.#mirrors.some((each) => each.mayRead(op.offset, op.length)) && !this.lock.overlaps(op.offset, op.length);',
+        replace: 'const sure = true;',
+      },
+    ],
+    caughtBy: { weights: { eio: 5, slow: 1, 'add-mirror': 1 } },
+  },
+  {
+    name: '17-scrub-decides-without-the-lock',
+    breaks: 'a scrub calls a region damaged that is being written',
+    edits: [{ file: SCRUB, find: 'await hold(lock, offset, length)', replace: 'await hold(lock, offset, 1)' }],
+    caughtBy: { weights: { scrub: 4, slow: 1 } },
+  },
+  {
+    name: '18-certificate-counts-what-was-written-since',
+    breaks: 'a certificate says that regions were verified that were written since',
+    edits: [
+      {
+        file: REGION_SUMS,
+        find: 'if (this.verified.has(region)) this.#unverify(region);\n      const sums',
+        replace: 'const sums',
+      },
+    ],
+    caughtBy: {},
+  },
+  {
+    name: '18-certificate-root-not-kept-up',
+    breaks: 'the root in a certificate is not that of the copies',
+    edits: [
+      {
+        file: REGION_SUMS,
+        find: 'this.verified.delete(region);\n    this.#root ^= mix(region, sum);',
+        replace: 'this.verified.delete(region);',
+      },
+    ],
+    caughtBy: {},
+  },
+  {
+    name: '19-lock-not-looked-at',
+    breaks: 'two gateways write to one data directory',
+    edits: [
+      { file: 'gateway/store/file-lock.ts', find: 'if (flock(fd, LOCK_EX_NB) !== 0) {', replace: 'if (flock(fd, LOCK_EX_NB) > 0) {' },
+    ],
+    caughtBy: { test: 'test/unit/store-data-directory.test.ts' },
+  },
+  {
+    name: '20-foreign-target-overwritten',
+    breaks: "somebody else's data is overwritten by a mirror",
+    edits: [{ file: VOLUME, find: '!blank.value && this.#options.records.get(oursKey(target)) === undefined', replace: '!blank.ok' }],
+    caughtBy: { weights: { 'add-mirror': 2 } },
+  },
+  {
+    name: '20-returned-target-not-looked-at',
+    breaks: 'a target that came back blank or with something else is served as if it held the volume',
+    edits: [{ file: UPSTREAM, find: 'if (finding.wrong > 0) {', replace: 'if (finding.wrong > finding.checked) {' }],
+    caughtBy: { weights: { contents: 1 } },
+  },
+];

@@ -1,0 +1,63 @@
+// Watches a run while it goes on, for promises that its history alone does not show: that no error reaches a host which a
+// mirror that stood ready could have spared it, and that memory keeps its bounds. Looks at every answer.
+import { ERRNO } from '../../replication/device.js';
+import type { Violation } from './checker.js';
+import type { Bystander } from './client.js';
+import { BLOCK_BYTES } from './disk.js';
+import type { Operation } from './history.js';
+import type { SimWorld } from './sim-world.js';
+import type { Incarnation } from './system.js';
+
+const VIOLATIONS_MAX = 3;
+
+export class Vigil implements Bystander {
+  readonly violations: Violation[] = [];
+  readonly #world: SimWorld;
+  readonly #incarnation: () => Incarnation | null;
+  /** Mirrors that were in step when it was asked for. */
+  readonly #ready = new WeakMap<Operation, string[]>();
+  #largestBytes = 0;
+
+  constructor(world: SimWorld, incarnation: () => Incarnation | null) {
+    this.#world = world;
+    this.#incarnation = incarnation;
+  }
+
+  asked(operation: Operation): void {
+    if (operation.kind === 'write') this.#largestBytes = Math.max(this.#largestBytes, operation.count * BLOCK_BYTES);
+    if (changes(operation)) this.#ready.set(operation, this.#readyFor(operation.volume));
+  }
+
+  told(operation: Operation): void {
+    const { volume, kind, id } = operation;
+    const text = this.#incarnation()?.excess(volume, this.#largestBytes) ?? null;
+    if (text !== null) this.#note({ property: 'bounds', text, volume });
+    if (operation.errno === 0 || operation.errno === ERRNO.ENOTSUP || !changes(operation)) return;
+    const before = this.#ready.get(operation)!;
+    const spare = this.#readyFor(volume).find((node) => before.includes(node));
+    if (spare === undefined) return;
+    const failure = `operation ${id} (${kind}) failed with error ${operation.errno} though the mirror on ${spare} stood ready`;
+    this.#note({ property: 'errors', text: failure, volume, block: operation.block });
+  }
+
+  /** Mirrors in step on nodes that never refused anything. Where copies are known to differ none may take over. */
+  #readyFor(volume: string): string[] {
+    const incarnation = this.#incarnation();
+    if (incarnation === null || this.#world.counts.has('fact damage')) return [];
+    return incarnation
+      .status(volume)
+      .mirrors.filter(({ state }) => state === 'synced')
+      .map(({ node }) => this.#world.node(node))
+      .filter(({ up, hung, refused }) => up && !hung && !refused)
+      .map(({ name }) => name);
+  }
+
+  #note(violation: Violation): void {
+    if (this.violations.length < VIOLATIONS_MAX) this.violations.push(violation);
+  }
+}
+
+/** Reads that a mirror cannot answer may fail: a write may be on its way to it. */
+function changes({ kind }: Operation): boolean {
+  return kind === 'write' || kind === 'zeroes' || kind === 'flush';
+}
