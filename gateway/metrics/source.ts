@@ -15,6 +15,8 @@ export interface VolumeMetrics {
   view: VolumeView;
   /** What hosts asked for and got. */
   host: IoMetrics;
+  /** Extents that the intent log marks, and those that a mirror lacks as far as the store knows. */
+  resyncExtents: number;
   flips: Record<FlipCertificate['kind'], number>;
   /** How long hosts were held, of every flip. */
   flipPause: HistogramSnapshot;

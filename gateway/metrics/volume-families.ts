@@ -46,6 +46,12 @@ export const VOLUME_FAMILIES: Family[] = [
   volumeFamily('forestall_volume_clients', 'gauge', 'Hosts attached to the volume.', ({ view }, labels) => [
     one(labels, view.clients.length),
   ]),
+  volumeFamily(
+    'forestall_volume_resync_extents',
+    'gauge',
+    'Extents of 4 MiB that a restart of the gateway would copy to the mirrors again.',
+    ({ resyncExtents }, labels) => [one(labels, resyncExtents)],
+  ),
 
   volumeFamily('forestall_host_requests_total', 'counter', 'Requests of hosts that were answered, by operation.', ({ host }, labels) =>
     byKey(labels, 'op', host.requests),

@@ -35,6 +35,10 @@ export class GatewayMetricsSource implements MetricsSource {
             errors: counters.errors,
             latency: counters.latency.snapshot(),
           },
+          resyncExtents: served.volume.copies.reduce(
+            (sum, { dirtyRecord }) => sum + (dirtyRecord?.count ?? 0),
+            served.volume.markedExtents,
+          ),
           flips: { ...served.flips },
           flipPause: served.flipPause.snapshot(),
           scrub: { ...served.scrubs },

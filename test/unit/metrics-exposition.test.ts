@@ -120,6 +120,7 @@ function source(): MetricsSource {
         view: volume,
         host: io([3, 100, 1_000, 20_000_000]),
         flips: { flip: 2, failover: 0, rollback: 1 },
+        resyncExtents: 3,
         flipPause: io([5_000]).latency,
         scrub: { finished: 4, comparedBytes: 9, mismatches: 2, repaired: 1, lastEndMs: 1_500 },
       },
@@ -221,6 +222,7 @@ test('the numbers are those of the source', () => {
   assert.equal(value('forestall_host_latency_seconds', { le: '0.000128' }, 'forestall_host_latency_seconds_bucket'), 2);
   assert.equal(value('forestall_host_latency_seconds', { le: '+Inf' }, 'forestall_host_latency_seconds_bucket'), 4);
   assert.equal(value('forestall_host_latency_seconds', {}, 'forestall_host_latency_seconds_sum'), 20.001103);
+  assert.equal(value('forestall_volume_resync_extents'), 3);
   assert.equal(value('forestall_mirror_lag_bytes', { node: 'b' }), 5);
   assert.equal(value('forestall_flips_total', { kind: 'rollback' }), 1);
   assert.equal(value('forestall_scrub_last_end_timestamp_seconds'), 1.5);
