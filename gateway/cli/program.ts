@@ -127,7 +127,10 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
     .requiredOption('--config <file>', 'the configuration to look at')
     .addHelpText('after', `${examples('doctor --config gateway.yaml')}\n\nExit codes: 0 all is right, 1 warnings, 2 problems.`)
     .action(local(async (out, options: { config: string }) => (await import('./doctor.js')).runDoctor(out, options)));
-  const store = command('store', 'check, write out or take in the records of a data directory that no gateway uses');
+  const store = command('store', 'check, write out or take in the records of a data directory that no gateway uses').addHelpText(
+    'after',
+    examples('store check --data /var/lib/forestall', 'store export --data /var/lib/forestall store.jsonl'),
+  );
   const storeCommand = (usage: string, description: string) =>
     store
       .command(usage)

@@ -9,7 +9,7 @@ import { open as openLmdb, type RootDatabase } from 'lmdb';
 import type { Change, RecordKey, Records, RecordValue } from '../../replication/world.js';
 import type { Outcome } from '../control.js';
 import { DamagedRecord, decodeRecord, encodeRecord } from './record-codec.js';
-import { damagedStore, FORMAT_KEY, FORMAT_VERSION, FRESH_NAME, MARK_NAME, RECORDS_NAME, unusableStore } from './store-format.js';
+import { damagedStore, FORMAT_RECORD, FORMAT_VERSION, FRESH_NAME, MARK_NAME, RECORDS_NAME, unusableStore } from './store-format.js';
 import { missingStore, verifyStore } from './store-verification.js';
 import { syncDirectory } from './sync-directory.js';
 
@@ -61,8 +61,6 @@ export async function createRecords(directory: string, fill: (records: LmdbRecor
   mark(directory);
 }
 
-const formatRecord: Change = { put: FORMAT_KEY, value: { product: 'forestall', version: FORMAT_VERSION } };
-
 /** Also for records that were made before it was: a crash came between. */
 function mark(directory: string): void {
   const path = join(directory, MARK_NAME);
@@ -99,7 +97,7 @@ export class LmdbRecords implements Records {
       if (!existsSync(path)) {
         const missing = missingStore(directory);
         if (missing !== null) return missing;
-        await createRecords(directory, (records) => records.commit([formatRecord]));
+        await createRecords(directory, (records) => records.commit([FORMAT_RECORD]));
       }
       // LMDB trusts its file and reports less, so this comes first.
       const verified = verifyStore(directory);

@@ -6,7 +6,7 @@ import { type Outcome, refuse } from '../control.js';
 import { ExportWriter } from './export-text.js';
 import { DamagedRecord, decodeRecord } from './record-codec.js';
 import { RecordsFile } from './records-file.js';
-import { checkFormat, damagedStore, FORMAT_KEY, RECORDS_NAME } from './store-format.js';
+import { checkFormat, damagedStore, FORMAT_KEY, FORMAT_VERSION, RECORDS_NAME } from './store-format.js';
 import { requireRecords } from './store-verification.js';
 import { syncDirectory } from './sync-directory.js';
 
@@ -59,9 +59,12 @@ function writeAll(source: RecordsFile, path: string, fd: number, { salvage, by, 
   const put = (bytes: Buffer): void => {
     for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
   };
-  const format = checkFormat(path, formatOf(source));
-  if (!format.ok) return format;
-  put(writer.head({ format: format.value, by, at }));
+  const { format, fault } = formatOf(source);
+  const known = checkFormat(path, format);
+  if (!known.ok && known.code !== 'store-damaged') return known;
+  if (!known.ok && !salvage) return fault === null ? known : damagedStore(path, fault);
+  put(writer.head({ format: known.ok ? known.value : FORMAT_VERSION, by, at }));
+  if (!known.ok) leftOut.push(`record ${JSON.stringify(FORMAT_KEY)}: it is not there`);
   for (const { key, bytes } of source.records((reason) => leftOut.push(reason))) {
     try {
       put(writer.record(key, bytes));
@@ -76,7 +79,17 @@ function writeAll(source: RecordsFile, path: string, fd: number, { salvage, by, 
   return { ok: true, value: { records: writer.records, leftOut } };
 }
 
-function formatOf(source: RecordsFile): unknown {
-  for (const { key, bytes } of source.records(() => {})) if (key === FORMAT_KEY) return decodeRecord(bytes);
-  return undefined;
+/** Undefined when it cannot be read; then with the first flaw, if there is any. */
+function formatOf(source: RecordsFile): { format: unknown; fault: string | null } {
+  let fault: string | null = null;
+  const say = (reason: string) => {
+    fault ??= reason;
+  };
+  try {
+    for (const { key, bytes } of source.records(say)) if (key === FORMAT_KEY) return { format: decodeRecord(bytes), fault };
+  } catch (error) {
+    if (!(error instanceof DamagedRecord)) throw error;
+    say(`record ${JSON.stringify(FORMAT_KEY)}: ${error.message}`);
+  }
+  return { format: undefined, fault };
 }

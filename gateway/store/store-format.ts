@@ -10,6 +10,7 @@ export const MARK_NAME = 'FORMAT';
 export const FORMAT_KEY = 'meta/format';
 /** Version of the keys and values all parts of the gateway keep in the records. */
 export const FORMAT_VERSION = 1;
+export const FORMAT_RECORD = { put: FORMAT_KEY, value: { product: 'forestall', version: FORMAT_VERSION } };
 /** The oldest version that is read. */
 const FORMAT_OLDEST = 1;
 

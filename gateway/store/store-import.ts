@@ -13,7 +13,7 @@ import { readVolume, type VolumeRecord } from '../volume/volume-record.js';
 import { EXTENT_BYTES } from './cross-check.js';
 import { BadLine, type ExportHead, ExportReader, LINE_BYTES_MAX } from './export-text.js';
 import { createRecords, type LmdbRecords } from './lmdb-records.js';
-import { checkFormat, FORMAT_KEY, RECORDS_NAME } from './store-format.js';
+import { checkFormat, FORMAT_KEY, FORMAT_RECORD, RECORDS_NAME } from './store-format.js';
 import { syncDirectory } from './sync-directory.js';
 
 const BATCH_RECORDS_MAX = 500;
@@ -117,7 +117,8 @@ class Intake {
       batchBytes = 0;
     }
     if (!reader.complete) throw this.#damaged(number + 1, 'the file is cut off: the last line is not there');
-    if (!this.#sawFormat) throw this.#damaged(number, 'there is no format record in it');
+    if (!this.#sawFormat && this.leftOut === 0) throw this.#damaged(number, 'there is no format record in it');
+    if (!this.#sawFormat) batch.push(FORMAT_RECORD);
     await records.commit(batch);
     if (this.#outdated || this.leftOut > 0) await this.#distrust(records);
   }

@@ -13,7 +13,7 @@ const EVIDENCE = [MARK_NAME, `${RECORDS_NAME}-lock`];
 /** Null: there never were records in this directory. Throws the system's error. */
 export function missingStore(directory: string): Outcome<never> | null {
   const found = readdirSync(directory);
-  const evidence = EVIDENCE.find((name) => found.includes(name)) ?? found.find((name) => name.startsWith('journal'));
+  const evidence = EVIDENCE.find((name) => found.includes(name)) ?? found.find((name) => name.includes('journal'));
   return evidence === undefined ? null : lostStore(join(directory, RECORDS_NAME), evidence);
 }
 

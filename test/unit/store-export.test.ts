@@ -210,4 +210,23 @@ test('a salvage leaves out what is damaged, says so, and its import copies every
   });
 });
 
+test('a salvage of a file that lost its end gives what is left, also when the format is lost', async ({ root, file }) => {
+  const [from, to] = [join(root, 'from'), join(root, 'to')];
+  await made(
+    from,
+    Array.from({ length: 500 }, (_, i) => [`k/${String(i).padStart(4, '0')}`, 'x'.repeat(100)]),
+  );
+  const path = join(from, 'records.mdb');
+  const bytes = readFileSync(path);
+  for (let at = bytes.indexOf('forestall'); at !== -1; at = bytes.indexOf('forestall', at + 1)) bytes[at] ^= 1;
+  writeFileSync(path, bytes.subarray(0, bytes.length - 3 * 4096));
+  assert.ok(!exportStore(from, file, WRITTEN).ok);
+  const salvaged = exportStore(from, file, { ...WRITTEN, salvage: true });
+  assert.ok(salvaged.ok && salvaged.value.records > 100 && salvaged.value.records < 500, JSON.stringify(salvaged));
+  mkdirSync(to);
+  const taken = await importStore(file, to, TAKEN);
+  assert.ok(taken.ok, taken.ok ? '' : taken.message);
+  assert.equal((await all(to)).length, salvaged.value.records + 1);
+});
+
 test.run();
