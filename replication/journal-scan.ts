@@ -2,24 +2,30 @@
 // from where on batches are needed, and from there the chain is followed as far as every checksum holds. Behind its end
 // there may be the remains of batches that a crash tore: that is normal, unless a header found anywhere says that what is
 // missing was synced. Then it is damage, and the journal is incomplete from the chain's end on.
+import { OP } from './device.js';
 import {
   BLOCK_BYTES,
   type BatchHeader,
   type DecodedHeader,
+  DESCRIPTOR_BYTES,
   type Descriptor,
   decodeHeader,
   decodeRecords,
   type DestinationFact,
+  HEADER_BYTES,
   type Place,
   RING_START,
-  type Sum,
   type Superblock,
 } from './journal-format.js';
+import type { JournalFile, JournalOptions, JournalRecord } from './journal-options.js';
 
 const SWEEP_BYTES = 1 << 20;
 
-/** Gives the bytes, or rejects when the disk cannot. */
-type ReadFile = (offset: number, length: number) => Promise<Buffer>;
+/** Where a journal is, and how its checksums are made. */
+type Source = Pick<JournalOptions, 'file' | 'sum'>;
+
+/** A record that was there when the journal was opened is not there any more. */
+export class DamagedJournal extends Error {}
 
 /** A batch in the ring, as memory keeps it. */
 export interface LiveBatch {
@@ -51,16 +57,16 @@ export interface ScanResult {
 }
 
 /** `length` bytes from an address of the ring, over its end. */
-async function readRing(read: ReadFile, ringBytes: number, address: number, length: number): Promise<Buffer> {
+async function readRing(file: JournalFile, ringBytes: number, address: number, length: number): Promise<Buffer> {
   const at = address % ringBytes;
-  if (at + length <= ringBytes) return read(RING_START + at, length);
-  const first = await read(RING_START + at, ringBytes - at);
-  return Buffer.concat([first, await read(RING_START, length - first.length)]);
+  if (at + length <= ringBytes) return file.read(RING_START + at, length);
+  const first = await file.read(RING_START + at, ringBytes - at);
+  return Buffer.concat([first, await file.read(RING_START, length - first.length)]);
 }
 
 /** Records of a later epoch than `epochMax` are taken for damage: whoever knows `epochMax` is older than the journal. */
-export async function scanJournal(read: ReadFile, superblock: Superblock, epochMax: number, sum: Sum): Promise<ScanResult> {
-  const swept = await sweep(read, superblock, sum);
+export async function scanJournal(source: Source, superblock: Superblock, epochMax: number): Promise<ScanResult> {
+  const swept = await sweep(source, superblock);
   const newest: Pick<BatchHeader, 'tail' | 'destinations'> = swept.newest ?? {
     tail: { address: 0, number: 1, sequence: superblock.firstSequence, chain: superblock.id },
     destinations: [],
@@ -70,7 +76,7 @@ export async function scanJournal(read: ReadFile, superblock: Superblock, epochM
   let epoch = 0;
   let broken = 'nothing follows';
   for (;;) {
-    const found = await readBatch(read, superblock, next, next.address - newest.tail.address, sum);
+    const found = await readBatch(source, superblock, next, next.address - newest.tail.address);
     if (typeof found === 'string') {
       broken = found;
       break;
@@ -108,25 +114,44 @@ export async function scanJournal(read: ReadFile, superblock: Superblock, epochM
 }
 
 /** The batch at a place of the chain, whole and checked; a string says why it is not there. */
-export async function readBatch(
-  read: ReadFile,
+async function readBatch(
+  { file, sum }: Source,
   superblock: Superblock,
   place: Place,
   bytesBefore: number,
-  sum: Sum,
 ): Promise<{ header: DecodedHeader; batch: Buffer; records: Descriptor[] } | string> {
   const { ringBytes } = superblock;
   if (bytesBefore + BLOCK_BYTES > ringBytes) return 'the ring is full';
   try {
-    const header = decodeHeader(await readRing(read, ringBytes, place.address, BLOCK_BYTES), 0, sum);
+    const header = decodeHeader(await readRing(file, ringBytes, place.address, BLOCK_BYTES), 0, sum);
     if (header === null || header.id !== superblock.id) return 'it has no valid header';
     if (header.address !== place.address || header.number < place.number || header.chain !== place.chain) return 'another batch is there';
     if (header.sequence < place.sequence || header.bytes === 0 || bytesBefore + header.bytes > ringBytes) return 'its header is impossible';
-    const batch = await readRing(read, ringBytes, place.address, header.bytes);
+    const batch = await readRing(file, ringBytes, place.address, header.bytes);
     const records = decodeRecords(batch, header, sum);
     return typeof records === 'string' ? records : { header, batch, records };
   } catch (error) {
     return `it cannot be read (${(error as Error).message})`;
+  }
+}
+
+/** The records after `after` in these batches, read and checked once more. Throws `DamagedJournal`. */
+export async function* replayBatches(
+  source: Source,
+  superblock: Superblock,
+  batches: LiveBatch[],
+  after: number,
+): AsyncGenerator<JournalRecord> {
+  for (const batch of batches) {
+    if (batch.sequence + batch.recordCount - 1 <= after) continue;
+    const found = await readBatch(source, superblock, batch, 0);
+    if (typeof found === 'string') throw new DamagedJournal(`records from ${batch.sequence} on are not there any more: ${found}`);
+    let at = HEADER_BYTES + batch.recordCount * DESCRIPTOR_BYTES;
+    for (const { sequence, op, offset, length, punch } of found.records) {
+      const data = op === OP.WRITE ? found.batch.subarray(at, at + length) : null;
+      if (data !== null) at += length;
+      if (sequence > after) yield { sequence, op, offset, length, punch, data };
+    }
   }
 }
 
@@ -136,7 +161,7 @@ function live(header: DecodedHeader): LiveBatch {
 }
 
 /** Every header of this journal in the ring: the newest, and what they say together. */
-async function sweep(read: ReadFile, superblock: Superblock, sum: Sum) {
+async function sweep({ file, sum }: Source, superblock: Superblock) {
   let newest: DecodedHeader | null = null;
   let unusedSequence = superblock.firstSequence;
   let unreadable: number | null = null;
@@ -157,7 +182,7 @@ async function sweep(read: ReadFile, superblock: Superblock, sum: Sum) {
   /** The whole piece, or those of its blocks that can be read. */
   async function readable(at: number, length: number): Promise<{ at: number; bytes: Buffer }[]> {
     try {
-      return [{ at, bytes: await read(RING_START + at, length) }];
+      return [{ at, bytes: await file.read(RING_START + at, length) }];
     } catch {
       if (length === BLOCK_BYTES) {
         unreadable ??= RING_START + at;

@@ -32,26 +32,16 @@
 // then, and only if power fails too, damage to the very last batches is taken for a torn end.
 // On the path of a write: no promise, no closure; payloads are kept by reference. Hashing is done batch by batch.
 import assert from 'node:assert';
-import { ERRNO, OP, type Op } from './device.js';
+import { ERRNO, type Op } from './device.js';
 import { type JournalWrite, splitAt } from './journal-batch.js';
 import { JournalDestinations } from './journal-destinations.js';
-import {
-  BLOCK_BYTES,
-  DESCRIPTOR_BYTES,
-  type DestinationFact,
-  encodeSuperblock,
-  HEADER_BYTES,
-  judgeSuperblocks,
-  RING_START,
-  type Sum,
-  type Superblock,
-  type SuperblockProblem,
-} from './journal-format.js';
+import { BLOCK_BYTES, type DestinationFact, encodeSuperblock, judgeSuperblocks, RING_START, type Superblock } from './journal-format.js';
 import { JournalQueue } from './journal-queue.js';
 import { JournalRing } from './journal-ring.js';
-import { type Incompleteness, readBatch, type ScanResult, scanJournal } from './journal-scan.js';
+import type { JournalOptions, JournalProblem, JournalRecord } from './journal-options.js';
+import { type Incompleteness, replayBatches, type ScanResult, scanJournal } from './journal-scan.js';
 import { type SyncWaiter, SyncWaiters } from './journal-waiters.js';
-import type { Clock, Timer } from './world.js';
+import type { Timer } from './world.js';
 
 /** Room that only batches without records may use: what frees space must never wait for space. */
 const SPARE_BYTES = 16 * BLOCK_BYTES;
@@ -60,48 +50,7 @@ const BATCH_BYTES = (1 << 20) + BLOCK_BYTES;
 const MEMORY_BYTES = 32 << 20;
 const SETTLE_MS = 100;
 
-/** A file of fixed size. Calls reject when the disk refuses; writes and syncs are never under way together. */
-export interface JournalFile {
-  readonly sizeBytes: number;
-  /** Exactly `length` bytes. */
-  read(offset: number, length: number): Promise<Buffer>;
-  /** All of `buffers`, one behind the other from `offset` on. */
-  write(offset: number, buffers: Buffer[]): Promise<void>;
-  /** Resolves when all that was written is on stable storage. */
-  sync(): Promise<void>;
-}
-
-export interface JournalOptions {
-  file: JournalFile;
-  sum: Sum;
-  /** 64 random bits. */
-  newId(): bigint;
-  clock: Clock;
-  volume: string;
-  /** The volume's; records of a later one are damage. */
-  epoch: number;
-  /** Records below do not count. */
-  firstSequence: number;
-  /** A multiple of 4096. */
-  batchBytesMax?: number;
-  /** Payloads in memory until they are written, counted by the buffers they keep alive. */
-  memoryBytesMax?: number;
-  settleMs?: number;
-  /** `reserve` was refused and may be tried again. */
-  room(): void;
-  failed(reason: string): void;
-}
-
-/** One record as a mirror gets it. */
-export interface JournalRecord extends JournalWrite {
-  sequence: number;
-}
-
-export type JournalProblem = SuperblockProblem | { problem: 'unreadable'; reason: string };
 export type JournalOpening = { ok: true; journal: Journal } | ({ ok: false } & JournalProblem);
-
-/** A record that was there when the journal was opened is not there any more. */
-export class DamagedJournal extends Error {}
 
 /** How far something is. */
 interface Progress {
@@ -119,7 +68,6 @@ interface Progress {
 
 export class Journal {
   readonly #options: JournalOptions;
-  readonly #file: JournalFile;
   readonly #settleMs: number;
   readonly #volumeSum: bigint;
   readonly #queue: JournalQueue;
@@ -149,7 +97,6 @@ export class Journal {
     const batchBytesMax = options.batchBytesMax ?? BATCH_BYTES;
     assert(superblock.ringBytes >= batchBytesMax + 2 * SPARE_BYTES, 'the ring holds more than one batch');
     this.#options = options;
-    this.#file = options.file;
     this.#settleMs = options.settleMs ?? SETTLE_MS;
     this.#volumeSum = options.sum(Buffer.from(options.volume));
     this.#queue = new JournalQueue(batchBytesMax, options.memoryBytesMax ?? MEMORY_BYTES);
@@ -171,12 +118,11 @@ export class Journal {
   /** Finds what is in the file. */
   static async open(options: JournalOptions): Promise<JournalOpening> {
     const { file, volume, sum } = options;
-    const read = (offset: number, length: number): Promise<Buffer> => file.read(offset, length);
     try {
       const blocks = await file.read(0, Math.min(RING_START, file.sizeBytes));
       const superblock = judgeSuperblocks(blocks, file.sizeBytes, volume, sum);
       if ('problem' in superblock) return { ok: false, ...superblock };
-      const scan = await scanJournal(read, superblock, options.epoch, sum);
+      const scan = await scanJournal(options, superblock, options.epoch);
       // What was read may still be in the system's memory only.
       await file.sync();
       return { ok: true, journal: new Journal(options, superblock, scan) };
@@ -233,18 +179,7 @@ export class Journal {
   async *replay(id: number): AsyncGenerator<JournalRecord> {
     assert(this.#incomplete === null);
     const after = Math.max(this.#destinations.durableOf(id), this.#options.firstSequence - 1);
-    const read = (offset: number, length: number): Promise<Buffer> => this.#file.read(offset, length);
-    for (const batch of this.#ring.upTo(this.#recoveredSequence)) {
-      if (batch.sequence + batch.recordCount - 1 <= after) continue;
-      const found = await readBatch(read, this.#superblock, batch, 0, this.#options.sum);
-      if (typeof found === 'string') throw new DamagedJournal(`records from ${batch.sequence} on are not there any more: ${found}`);
-      let at = HEADER_BYTES + batch.recordCount * DESCRIPTOR_BYTES;
-      for (const { sequence, op, offset, length, punch } of found.records) {
-        const data = op === OP.WRITE ? found.batch.subarray(at, at + length) : null;
-        if (data !== null) at += length;
-        if (sequence > after) yield { sequence, op, offset, length, punch, data };
-      }
-    }
+    yield* replayBatches(this.#options, this.#superblock, this.#ring.upTo(this.#recoveredSequence), after);
   }
 
   /** Sets room aside for a write that is about to be sent; false: there is none, `room()` will be called. */
@@ -342,8 +277,8 @@ export class Journal {
     this.#superblock = { ringBytes, generation: generation + 1, id, firstSequence: sequence, volume };
     const block = encodeSuperblock(this.#superblock, this.#options.sum);
     for (const at of [0, BLOCK_BYTES]) {
-      await this.#file.write(at, [block]);
-      await this.#file.sync();
+      await this.#options.file.write(at, [block]);
+      await this.#options.file.sync();
     }
     this.#incomplete = null;
     this.#destinations = new JournalDestinations();
@@ -426,8 +361,8 @@ export class Journal {
     const at = address % ringBytes;
     const [first, second] = splitAt(buffers, ringBytes - at);
     try {
-      await this.#file.write(RING_START + at, first);
-      if (second.length > 0) await this.#file.write(RING_START, second);
+      await this.#options.file.write(RING_START + at, first);
+      if (second.length > 0) await this.#options.file.write(RING_START, second);
     } catch (error) {
       this.#fail(`writing failed: ${(error as Error).message}`);
       return;
@@ -444,7 +379,7 @@ export class Journal {
   async #sync(): Promise<void> {
     const written = this.#written;
     try {
-      await this.#file.sync();
+      await this.#options.file.sync();
     } catch (error) {
       this.#fail(`syncing failed: ${(error as Error).message}`);
       return;

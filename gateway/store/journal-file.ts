@@ -4,7 +4,7 @@
 import { randomBytes } from 'node:crypto';
 import { type FileHandle, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import type { JournalFile } from '../../replication/journal.js';
+import type { JournalFile } from '../../replication/journal-options.js';
 import { BLOCK_BYTES, encodeSuperblock, judgeSuperblocks, RING_START, type Sum } from '../../replication/journal-format.js';
 import { type Outcome, refuse } from '../control.js';
 

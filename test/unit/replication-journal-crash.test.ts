@@ -4,7 +4,8 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import { OP } from '../../replication/device.js';
-import { Journal, type JournalRecord } from '../../replication/journal.js';
+import { Journal } from '../../replication/journal.js';
+import type { JournalRecord } from '../../replication/journal-options.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { CrashDisk, newImage, randomFrom, sum, turn } from './replication-journal-disk.js';
 
@@ -12,7 +13,7 @@ const test = suite('replication/journal: crashes');
 const BLOCK = 4096;
 const RING = 48 * BLOCK;
 const SETTLE_MS = 100;
-const RUNS = Number(process.env.JOURNAL_RUNS ?? 1500);
+const RUNS = Number(process.env.JOURNAL_RUNS ?? 1000);
 
 interface Appended {
   op: number;
@@ -284,7 +285,7 @@ test('after any crash all that was promised is found, in order and without a gap
 test('any damage to one sector of a settled journal is reported or makes no difference', async () => {
   let reported = 0;
   await fc.assert(
-    fc.asyncProperty(history, fc.double({ min: 0, max: 1, noNaN: true, maxExcluded: true }), fc.boolean(), async (past, where, whole) => {
+    fc.asyncProperty(history, fc.boolean(), async (past, whole) => {
       const rig = new Rig(randomFrom(past.seed), past.sectorBytes);
       await run(rig, [{ do: 'join', id: 1 }, ...past.actions]);
       await rig.settle();
@@ -299,7 +300,7 @@ test('any damage to one sector of a settled journal is reported or makes no diff
       for (let sector = 0; sector < image.length; sector += 512) {
         if (image.subarray(sector, sector + 512).some((byte) => byte !== 0)) written.push(sector);
       }
-      const from = written[Math.floor(where * written.length)] + Math.floor(rig.random() * 512);
+      const from = written[Math.floor(rig.random() * written.length)] + Math.floor(rig.random() * 512);
       if (whole) for (let i = from - (from % 512); i < from - (from % 512) + 512; i += 1) image[i] ^= 1 + Math.floor(rig.random() * 255);
       else image[from] ^= 1 << Math.floor(rig.random() * 8);
       rig.disk = new CrashDisk(image, past.sectorBytes);
@@ -318,7 +319,7 @@ test('any damage to one sector of a settled journal is reported or makes no diff
     }),
     { numRuns: RUNS, includeErrorInReport: true, interruptAfterTimeLimit: 240_000 },
   );
-  assert(reported > RUNS / 50, `${reported} of ${RUNS} were reported`);
+  assert(reported > RUNS / 10, `${reported} of ${RUNS} were reported`);
 });
 
 test.run();

@@ -2,7 +2,7 @@
 // kept or torn, sector by sector and in any order, when the power fails.
 import assert from 'node:assert/strict';
 import { encodeSuperblock } from '../../replication/journal-format.js';
-import type { JournalFile } from '../../replication/journal.js';
+import type { JournalFile } from '../../replication/journal-options.js';
 import { createHash64 } from '../../gateway/hashing/xxh64.js';
 
 export const sum = await createHash64();

@@ -11,7 +11,8 @@ import { suite } from 'uvu';
 import { createHash64 } from '../../gateway/hashing/xxh64.js';
 import { DiskJournalFile, randomId } from '../../gateway/store/journal-file.js';
 import { OP } from '../../replication/device.js';
-import { Journal, type JournalRecord } from '../../replication/journal.js';
+import { Journal } from '../../replication/journal.js';
+import type { JournalRecord } from '../../replication/journal-options.js';
 import { ManualClock } from '../support/manual-clock.js';
 
 const test = suite<{ directory: string; path: string }>('store/journal');
