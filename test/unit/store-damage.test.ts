@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -102,6 +102,44 @@ test('whatever is damaged, it is refused in words or read as it was', async ({ d
     }
   }
   assert.ok(refused > SEEDS / 4 && refused < SEEDS, `${refused} of ${SEEDS} were refused`);
+});
+
+test('damage that every page looks sound under is found: a wrong count, a used page among the free, an older first page', async ({
+  directory,
+  path,
+}) => {
+  const file = RecordsFile.open(path);
+  assert.ok(typeof file !== 'string');
+  const { free, records, transaction } = file.meta;
+  file.close();
+  assert.ok(free.root !== null && free.depth === 1 && records.root !== null);
+  const meta = (transaction % 2) * 4096;
+  const freePage = free.root * 4096;
+  const node = freePage + 24;
+  const cases: [RegExp, (bytes: Buffer) => void][] = [
+    [/entries, but says that they are/, (bytes) => bytes.writeBigUInt64LE(BigInt(records.entries + 1), meta + 96 + 32)],
+    [/do not follow on one another/, (bytes) => bytes.writeBigUInt64LE(BigInt(transaction - 4), meta + 152)],
+    [
+      /is used, but stands among the free ones/,
+      (bytes) => {
+        // The first list: behind the node's head and its key of 8 bytes stand its length and its first entry.
+        const list = node + bytes.readUInt16LE(node) + 16;
+        bytes.writeBigUInt64LE(1n, list);
+        bytes.writeBigUInt64LE(BigInt(records.root!), list + 8);
+      },
+    ],
+  ];
+  const spoilt = join(directory, 'spoilt');
+  for (const [right, spoil] of cases) {
+    mkdirSync(spoilt, { recursive: true });
+    const bytes = readFileSync(path);
+    spoil(bytes);
+    writeFileSync(join(spoilt, 'records.mdb'), bytes);
+    const opened = await LmdbRecords.open(spoilt);
+    if (opened.ok) await opened.value.close();
+    assert.ok(!opened.ok, `it was opened: ${right}`);
+    assert.match(opened.message, right);
+  }
 });
 
 test.run();
