@@ -10,7 +10,7 @@ import type { Clock, Log, Records } from '../replication/world.js';
 import type { ReloadReport } from './api/backend.js';
 import { ApiServer } from './api/server.js';
 import { SystemClock } from './clock.js';
-import { type Outcome, refuse, type TargetRef, type VolumeFact } from './control.js';
+import { type Outcome, refuse, type VolumeFact } from './control.js';
 import { EventLog } from './events/event-log.js';
 import { Fleet } from './fleet/fleet.js';
 import { HashPool } from './hashing/hash-pool.js';
@@ -30,6 +30,7 @@ import { sourcesOf } from './service/health-sources.js';
 import { SampleIntake } from './service/sample-intake.js';
 import { ServedVolume, type ServiceWorld } from './service/served-volume.js';
 import { trimTarget } from './service/target-trim.js';
+import { UsedTargets } from './service/used-targets.js';
 import { VolumeExports } from './service/volume-export.js';
 import { DataDirectory } from './store/data-directory.js';
 import { LmdbRecords } from './store/lmdb-records.js';
@@ -97,6 +98,7 @@ class Gateway implements RunningGateway {
   readonly #intake: SampleIntake;
   readonly #protection: Protection;
   readonly #volumes = new Map<string, ServedVolume>();
+  readonly #used: UsedTargets;
   readonly #world: ServiceWorld;
   readonly #nbd: NbdServer;
   readonly #backend: GatewayBackend;
@@ -116,13 +118,14 @@ class Gateway implements RunningGateway {
     this.#hasher = hasher;
     this.#log = options.log;
     const world = { clock: this.#clock, log: this.#log, records: records as Records };
+    this.#used = new UsedTargets(world, this.#volumes);
     this.#events = new EventLog(records, this.#clock, this.#log);
     this.#fleet = new Fleet({ clock: this.#clock, log: this.#log, dialer: new NetDialer() });
     this.#nodeControl = new NodeControl({
       ...world,
       events: this.#events,
       node: (id) => this.#fleet.controlled(id),
-      isUsed: (target) => this.#isUsed(target),
+      usedBy: (target) => this.#used.usedBy(target),
       trim: (target) => trimTarget(this.#fleet, this.#clock, target),
     });
     this.#epochs = new EpochKeeper({ ...world, fleet: this.#fleet });
@@ -161,6 +164,7 @@ class Gateway implements RunningGateway {
       fleet: this.#fleet,
       hasher,
       adopt: options.adopt ?? false,
+      usedBy: (target, except) => this.#used.usedBy(target, except),
       fact: (name, fact) => this.#fact(name, fact),
       opened: (served) => this.#opened(served),
     };
@@ -190,6 +194,7 @@ class Gateway implements RunningGateway {
     await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
     // Verdicts in force come before the volumes they concern.
     this.#judge.start();
+    this.#lookForOthers();
     for (const volume of this.#config.volumes) this.#serve(volume);
     this.#nodeControl.start();
     const accept = { accept: (wire: Parameters<NbdServer['accept']>[0]) => this.#nbd.accept(wire) };
@@ -269,13 +274,15 @@ class Gateway implements RunningGateway {
     this.#config = diff.running;
     await this.#fleet.configure(this.#config);
     await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
-    const named = new Set(this.#config.volumes.map((volume) => volume.name));
+    const named = this.#lookForOthers();
     for (const [name, served] of this.#volumes) {
       if (named.has(name)) continue;
       this.#volumes.delete(name);
       await this.#protection.remove(name);
       await served.close();
     }
+    // What a volume changed while it was being closed counts too.
+    this.#lookForOthers();
     for (const volume of this.#config.volumes) {
       const served = this.#volumes.get(volume.name);
       if (served === undefined) this.#serve(volume);
@@ -303,6 +310,13 @@ class Gateway implements RunningGateway {
     void served.open();
   }
 
+  /** Finds out what volumes use that are in the store only. Gives the names of the others. */
+  #lookForOthers(): Set<string> {
+    const named = new Set(this.#config.volumes.map((volume) => volume.name));
+    this.#used.look(named);
+    return named;
+  }
+
   #opened(served: ServedVolume): void {
     const control = served.volume!;
     this.#epochs.claim(served.name, served.targets(), control.epoch);
@@ -323,13 +337,6 @@ class Gateway implements RunningGateway {
     tellFact(this.#events, fact, { volume: name, labels: served.config.labels, clients: served.clients() });
     if (fact.type === 'flipped') this.#epochs.claim(name, served.targets(), fact.certificate.epoch);
     this.#protection.fact(name, fact);
-  }
-
-  #isUsed(target: TargetRef): boolean {
-    for (const served of this.#volumes.values()) {
-      for (const used of served.targets()) if (used.target.node === target.node && used.target.export === target.export) return true;
-    }
-    return false;
   }
 
   #residents(node: string): Resident[] {

@@ -23,8 +23,8 @@ export interface NodeControlOptions {
   records: Records;
   events: EventSink;
   node(id: string): ControlledNode | undefined;
-  /** Some volume's durable record names it as active target or mirror, also of a volume that is not served now. */
-  isUsed(target: TargetRef): boolean;
+  /** The volume whose durable record names it as active target or mirror, also one that is not served now. A refusal: nobody can say. */
+  usedBy(target: TargetRef): Outcome<string | null>;
   /** Gives a plain node's space back; the target is no volume's any more. */
   trim(target: TargetRef): Promise<Outcome<unknown>>;
 }
@@ -41,8 +41,8 @@ interface Freeing {
 const RETRY_MS = { first: 1_000, last: 300_000 };
 const NAME_TRIES = 20;
 const NAME_CHARS_MAX = 64;
-/** Refusals that time does not heal: the export is somebody else's by now. */
-const FINAL_CODES: ReadonlySet<string> = new Set(['owner-mismatch', 'stale-epoch']);
+/** Refusals that time does not heal: the export is somebody else's by now, or was never lent to us. */
+const FINAL_CODES: ReadonlySet<string> = new Set(['owner-mismatch', 'stale-epoch', 'not-a-spare']);
 
 export class NodeControl {
   readonly #options: NodeControlOptions;
@@ -110,7 +110,8 @@ export class NodeControl {
   }
 
   #isFree(target: TargetRef): boolean {
-    return !this.#freeing.has(condemnedKey(target)) && !this.#options.isUsed(target);
+    const used = this.#options.usedBy(target);
+    return !this.#freeing.has(condemnedKey(target)) && used.ok && used.value === null;
   }
 
   async #create(id: string, agent: ExportMaker, wish: { volume: string; epoch: number; sizeBytes: number }): Promise<Outcome<TargetRef>> {
@@ -165,8 +166,9 @@ export class NodeControl {
 
   async #attempt(freeing: Freeing): Promise<void> {
     const { entry } = freeing;
-    const used = this.#options.isUsed(entry);
-    const freed = used ? ({ ok: true, value: null } as const) : await this.#release(entry);
+    const owner = this.#options.usedBy(entry);
+    const used = owner.ok && owner.value !== null;
+    const freed = !owner.ok ? owner : used ? ({ ok: true, value: null } as const) : await this.#release(entry);
     freeing.running = false;
     if (this.#freeing.get(condemnedKey(entry)) !== freeing) return;
     if (!freed.ok && !FINAL_CODES.has(freed.code)) {
@@ -189,7 +191,12 @@ export class NodeControl {
   async #release(entry: Condemned): Promise<Outcome<unknown>> {
     const node = this.#options.node(entry.node);
     if (!node) return refuse('node-not-found', `${entry.node} is not in the configuration any more`);
-    if (node.kind === 'plain') return this.#options.trim({ node: entry.node, export: entry.export });
+    if (node.kind === 'plain') {
+      // A first placement, or a spare that was taken back: only spares are said to be ours to overwrite.
+      if (!node.spares.includes(entry.export))
+        return refuse('not-a-spare', `it is not one of the spares of ${entry.node}, and keeps what it holds`);
+      return this.#options.trim({ node: entry.node, export: entry.export });
+    }
     const deleted = await node.agent.deleteExport(entry.export, { volume: entry.volume, epoch: entry.epoch });
     return !deleted.ok && deleted.code === 'export-unknown' ? { ok: true, value: null } : deleted;
   }

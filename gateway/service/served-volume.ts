@@ -8,6 +8,7 @@ import { type Outcome, refuse, type TargetRef, type VolumeFact, type VolumeView 
 import type { Fleet } from '../fleet/fleet.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { IoProfile, LatencyFacts } from '../placement/node-facts.js';
+import { describeTarget } from '../volume/copy.js';
 import { Volume, type VolumeSettings } from '../volume/volume.js';
 import { oursKey, putVolume, RECORD_FORMAT, readVolume, type VolumeRecord } from '../volume/volume-record.js';
 import { findPlace } from './first-placement.js';
@@ -23,6 +24,8 @@ export interface ServiceWorld {
   hasher: Hasher;
   /** Take targets of a data directory nobody knows (rule 19). */
   adopt: boolean;
+  /** The volume that has a copy on the target, but for `except` (rule 20). */
+  usedBy(target: TargetRef, except: string): Outcome<string | null>;
   fact(name: string, fact: VolumeFact): void;
   /** The volume is there and hosts can attach it. */
   opened(served: ServedVolume): void;
@@ -198,6 +201,12 @@ export class ServedVolume {
   /** The first placement: checked, claimed, and written down before anything is served from it. */
   async #place(): Promise<Outcome<VolumeRecord>> {
     const target = this.#firstTarget();
+    const used = this.#world.usedBy(target, this.name);
+    if (!used.ok) return used;
+    if (used.value !== null) {
+      const right = 'give this volume a place of its own';
+      return refuse('target-in-use', `${describeTarget(target)} holds a copy of volume ${used.value}: ${right}`);
+    }
     const found = await findPlace(this.#world, target, { name: this.name, sizeBytes: this.config.sizeBytes });
     if (!found.ok) return found;
     const record: VolumeRecord = {

@@ -240,6 +240,46 @@ siteTest(test, ['nbdkit'], 'a node that is down, an export of another size: each
   client.destroy();
 });
 
+siteTest(test, ['nbdkit'], 'what holds the copies of a volume that is not configured any more is given to no other', async (site) => {
+  const [a, b, c] = [
+    await NbdkitNode.start(site, ['memory', '16M']),
+    await NbdkitNode.start(site, ['memory', '16M']),
+    await NbdkitNode.start(site, ['memory', '16M']),
+  ];
+  const nodes = [
+    { id: 'a', nbd: a.uri },
+    { id: 'b', nbd: b.uri, capacity: '1GiB', spares: [''] },
+    { id: 'c', nbd: c.uri, capacity: '1GiB', spares: [''] },
+  ];
+  const volume = (name: string, node: string) => ({ name, size: '16MiB', node, export: '' });
+  const gateway = await GatewayProcess.start(site, { nodes, volumes: [volume('vol0', 'a')] });
+  const client = await NbdClient.connect(gateway.uri('vol0'));
+  await client.write(0, Buffer.alloc(4096, 3));
+  await client.disconnect();
+  await gateway.mirror('vol0', 'b');
+  await gateway.untilSynced('vol0', 'b');
+
+  await gateway.configure({ nodes, volumes: [volume('other', 'c')] });
+  await gateway.post('/v1/config/reload');
+  await gateway.untilVolume('other', 'is served', ({ service }) => service === 'served');
+  const refused = await gateway.ask<{ message: string }>('POST', '/v1/volumes/other/mirrors', { node: 'b' });
+  assert.equal(refused.status, 409);
+  assert.match(refused.body.message, /no spare export that is free/);
+
+  await gateway.configure({ nodes, volumes: [volume('thief', 'b')] });
+  await gateway.stop();
+  await gateway.start({ ready: false });
+  await gateway.untilVolume('thief', 'is refused its place', ({ reason }) => reason?.includes('b holds a copy of volume vol0') === true);
+
+  await gateway.configure({ nodes, volumes: [volume('vol0', 'a')] });
+  await gateway.post('/v1/config/reload');
+  await gateway.untilSynced('vol0', 'b');
+  await gateway.flip('vol0');
+  const back = await NbdClient.connect(gateway.uri('vol0'));
+  assert.deepEqual(await back.read(0, 4096), Buffer.alloc(4096, 3));
+  back.destroy();
+});
+
 siteTest(
   test,
   ['nbdkit'],

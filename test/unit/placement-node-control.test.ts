@@ -18,6 +18,9 @@ class Bench {
   events: NewEvent[] = [];
   exports = new Map<string, string>([['taken.3', 'somebody']]);
   used = new Set<string>();
+  spares = ['s1', 's2'];
+  /** Why nobody can say what is used. */
+  doubt: Outcome<never> | null = null;
   trims: string[] = [];
   deletes: string[] = [];
   refusal: Outcome<never> | null = null;
@@ -32,7 +35,7 @@ class Bench {
       records: this.records,
       events: { publish: (event) => this.events.push(event) },
       node: (id) => this.#node(id),
-      isUsed: (target) => this.used.has(describeTarget(target)),
+      usedBy: (target) => this.doubt ?? { ok: true, value: this.used.has(describeTarget(target)) ? 'vol9' : null },
       trim: async (target) => {
         this.trims.push(describeTarget(target));
         return this.refusal ?? { ok: true, value: null };
@@ -42,7 +45,7 @@ class Bench {
   }
 
   #node(id: string): ControlledNode | undefined {
-    if (id === 'plain') return { id, kind: 'plain', spares: ['s1', 's2'] };
+    if (id === 'plain') return { id, kind: 'plain', spares: this.spares };
     if (id !== 'agent') return undefined;
     return {
       id,
@@ -131,6 +134,25 @@ test('a made target is freed after a crash, unless a volume`s record names it', 
   await bench.control.stop();
 });
 
+test('while nobody can say what is used, nothing is freed and no spare is lent; an agent`s export is not made', async () => {
+  const bench = new Bench();
+  const [spare, made1] = [await bench.control.make('plain', 's1', WISH), await bench.control.make('agent', null, WISH)].map(made);
+  bench.doubt = refuse('record-damaged', 'the record of vol7 cannot be read');
+  assert.deepEqual(bench.control.freeSpares('plain'), []);
+  assert.equal((await bench.control.make('plain', 's2', WISH)).ok, false);
+  assert.equal((await bench.control.make('agent', null, { ...WISH, epoch: 4 })).ok, false);
+  bench.control.free(spare);
+  bench.control.free(made1);
+  await bench.clock.advance(600_000);
+  assert.deepEqual([bench.trims, bench.deletes], [[], []]);
+  assert.equal(bench.records.map.size, 2, 'both are still to be freed');
+  assert.match(bench.events[0].message, /cannot be given back yet: the record of vol7 cannot be read/);
+  bench.doubt = null;
+  await bench.clock.advance(600_000);
+  assert.deepEqual([bench.trims, bench.deletes], [['plain/s1'], ['vol0.3 vol0 3']]);
+  await bench.control.stop();
+});
+
 test('freeing waits for its word, is done as the owner, and is tried until it is done', async () => {
   const bench = new Bench();
   const target = made(await bench.control.make('agent', null, WISH));
@@ -184,6 +206,30 @@ test('a spare is lent once, and comes back only after it was trimmed', async () 
   await bench.control.stop();
 });
 
+test('a plain node`s export that is no spare, or none any more, is left as it is, once and with the reason', async () => {
+  const bench = new Bench();
+  const home = { node: 'plain', export: 'disk' };
+  made(await bench.control.condemn(home, { volume: 'vol0', epoch: 1 }));
+  const spare = made(await bench.control.make('plain', 's2', WISH));
+  bench.refusal = refuse('node-down', 'does not answer');
+  bench.control.free(home);
+  bench.control.free(spare);
+  await settle();
+  bench.spares = ['s1'];
+  await bench.clock.advance(3_600_000);
+  assert.deepEqual(bench.trims, ['plain/s2'], 'once, while it was a spare');
+  assert.equal(bench.records.map.size, 0);
+  assert.deepEqual(
+    bench.events.map(({ type, message }) => `${type}: ${message}`),
+    [
+      'target.free-delayed: The space of plain/s2 cannot be given back yet: does not answer. It is tried until it is.',
+      'target.left: plain/disk is left as it is: it is not one of the spares of plain, and keeps what it holds',
+      'target.left: plain/s2 is left as it is: it is not one of the spares of plain, and keeps what it holds',
+    ],
+  );
+  await bench.control.stop();
+});
+
 test('a node that left the configuration keeps its entry until it is back', async () => {
   const bench = new Bench();
   made(await bench.control.condemn({ node: 'gone', export: 'x' }, { volume: 'vol0', epoch: 1 }));
@@ -196,6 +242,7 @@ test('a node that left the configuration keeps its entry until it is back', asyn
 test('an export whose name is too long for a key is freed all the same', async () => {
   const bench = new Bench();
   const target = { node: 'plain', export: 'x'.repeat(4096) };
+  bench.spares.push(target.export);
   made(await bench.control.condemn(target, { volume: 'vol0', epoch: 1 }));
   for (const key of bench.records.map.keys()) assert(Buffer.byteLength(key) <= 512);
   await bench.control.stop();

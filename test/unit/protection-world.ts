@@ -34,7 +34,7 @@ export class World {
     this.control = new NodeControl({
       ...common,
       node: (id) => this.#controlled(id),
-      isUsed: (target) => this.isUsed(target),
+      usedBy: (target) => ({ ok: true, value: this.isUsed(target) ? 'a volume' : null }),
       trim: async (target) => {
         this.trimmed.push(describeTarget(target));
         return { ok: true, value: null };
