@@ -2,19 +2,18 @@
 // flushed, and only then reads come from the node again. Writes that touch such a range wait for that.
 import { OP } from '../../replication/device.js';
 import type { Clock, Timer } from '../../replication/world.js';
+import type { GuardKeeper } from './guard-keeper.js';
 import type { DueGuards, Guards } from './guards.js';
 import type { Job } from './job.js';
+import type { PartSender } from './splitter.js';
 
 const RETRY_MS = 1000;
 
 export interface SettlerHost {
-  readonly ready: boolean;
-  takeJob(): Job;
-  sendPart(job: Job): void;
+  /** May writes be sent? */
+  isReady(): boolean;
   writesInFlight(offset: number, end: number): boolean;
-  /** Takes the records of these ranges away; false: that is not known to be durable. Never rejects. */
-  strike(numbers: number[]): Promise<boolean>;
-  /** What the target holds there was open, because an old request could land; now it stays as it is. */
+  /** What the target holds there was open, because an old request could land; now it stays as it is. Before anything that waited goes on. */
   settled(ranges: readonly { offset: number; end: number }[]): void;
 }
 
@@ -25,26 +24,27 @@ interface Settling {
 
 export class GuardSettler {
   readonly #guards: Guards;
+  readonly #keeper: GuardKeeper;
   readonly #clock: Clock;
+  readonly #sender: PartSender;
   readonly #host: SettlerHost;
-  readonly #release: (job: Job) => void;
   #timer: Timer | null = null;
   #settling: Settling | null = null;
   /** After a refusal nothing is tried before this moment. */
   #notBeforeMs = 0;
   #parked: Job[] = [];
 
-  /** `release` takes the writes that waited. */
-  constructor(guards: Guards, clock: Clock, host: SettlerHost, release: (job: Job) => void) {
+  constructor(guards: Guards, keeper: GuardKeeper, clock: Clock, sender: PartSender, host: SettlerHost) {
     this.#guards = guards;
+    this.#keeper = keeper;
     this.#clock = clock;
+    this.#sender = sender;
     this.#host = host;
-    this.#release = release;
   }
 
   /** Guards were added, the node is back or a write was answered: see what can be done now. */
   poke(): void {
-    if (this.#guards.empty || !this.#host.ready) return;
+    if (this.#guards.empty || !this.#host.isReady()) return;
     if (this.#settling !== null) {
       this.#begin();
       return;
@@ -99,13 +99,13 @@ export class GuardSettler {
     };
     for (const segment of this.#guards.newest(settling.due)) {
       left += 1;
-      const job = this.#host.takeJob();
+      const job = this.#sender.takeJob();
       job.op = segment.data === null ? OP.ZEROES : OP.WRITE;
       job.offset = segment.offset;
       job.length = segment.end - segment.offset;
       job.data = segment.data;
       job.settled = settled;
-      this.#host.sendPart(job);
+      this.#sender.sendPart(job);
     }
     settled(0);
   }
@@ -116,7 +116,7 @@ export class GuardSettler {
       this.#again();
       return;
     }
-    const flush = this.#host.takeJob();
+    const flush = this.#sender.takeJob();
     flush.op = OP.FLUSH;
     flush.offset = 0;
     flush.length = 0;
@@ -125,12 +125,12 @@ export class GuardSettler {
       if (flushErrno !== 0) this.#again();
       else void this.#finish(settling);
     };
-    this.#host.sendPart(flush);
+    this.#sender.sendPart(flush);
   }
 
   /** A restart must not take up old bytes for a range that is written freely again: first its record goes, then the guard. */
   async #finish(settling: Settling): Promise<void> {
-    const struck = await this.#host.strike([...settling.due.guards].map((range) => range.number));
+    const struck = await this.#keeper.strike([...settling.due.guards].map((range) => range.number));
     if (this.#settling !== settling) return;
     if (!struck) {
       this.#again();
@@ -142,7 +142,7 @@ export class GuardSettler {
     if (unknown.length > 0) this.#host.settled(unknown);
     const parked = this.#parked;
     this.#parked = [];
-    for (const job of parked) this.#release(job);
+    for (const job of parked) this.#sender.sendPart(job);
     this.poke();
   }
 
@@ -152,7 +152,7 @@ export class GuardSettler {
     const parked = this.#parked;
     this.#parked = [];
     this.#notBeforeMs = this.#clock.nowMs() + RETRY_MS;
-    for (const job of parked) this.#release(job);
+    for (const job of parked) this.#sender.sendPart(job);
     this.#wakeAfter(RETRY_MS);
   }
 

@@ -62,12 +62,9 @@ export class Guards {
     }
   }
 
-  /** The guarded ranges that a write of this range touches, each with its newest bytes. */
-  touched(offset: number, length: number): { range: GuardRange; segments: GuardSegment[] }[] {
-    const end = offset + length;
-    return this.#ranges
-      .filter((range) => range.offset < end && range.end > offset)
-      .map((range) => ({ range, segments: cutAll(this.#segments, [range]) }));
+  /** The newest bytes of a range, as far as they are kept. */
+  segmentsOf(range: GuardRange): GuardSegment[] {
+    return cutAll(this.#segments, [range]);
   }
 
   /** Puts the newest bytes over what a read of `bytes.length` at `offset` brought. */

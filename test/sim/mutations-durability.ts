@@ -2,6 +2,10 @@
 import type { Mutation } from './mutations.js';
 
 const UPSTREAM = 'gateway/upstream/upstream.ts';
+const CONNECTIONS = 'gateway/upstream/connections.ts';
+const FLUSHER = 'gateway/upstream/flusher.ts';
+const SENDER = 'gateway/upstream/job-sender.ts';
+const LOSSES = 'gateway/upstream/losses.ts';
 const REPLAY = 'gateway/upstream/replay.ts';
 const GUARDS = 'gateway/upstream/guards.ts';
 const SETTLER = 'gateway/upstream/guard-settler.ts';
@@ -14,11 +18,11 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     name: '8-flush-on-one-connection',
     breaks: 'a flush is answered while what other connections wrote is in a volatile cache',
     edits: [
-      { file: UPSTREAM, find: 'if (this.#features.multiConn) for (let more', replace: 'for (let more' },
+      { file: CONNECTIONS, find: 'if (this.#features.multiConn) for (let more', replace: 'for (let more' },
       {
-        file: UPSTREAM,
-        find: 'const dirty = this.#links.filter((link) => link.lastWrite >= this.#unflushed.first);',
-        replace: 'const dirty = this.#links.slice(0, 1);',
+        file: FLUSHER,
+        find: 'const dirty = this.#connections.standing.filter((link) => link.lastWrite >= this.#unflushed.first);',
+        replace: 'const dirty = this.#connections.standing.slice(0, 1);',
       },
     ],
     caughtBy: { weights: { 'power-loss': 2, 'gateway-crash': 1 } },
@@ -28,9 +32,9 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     breaks: 'what was answered after a flush was sent is not replayed after a power loss',
     edits: [
       {
-        file: UPSTREAM,
-        find: 'if (job.incarnation === this.#incarnation) this.#proven(job.covers);',
-        replace: 'if (job.incarnation === this.#incarnation) this.#proven(this.#unflushed.next);',
+        file: FLUSHER,
+        find: 'if (job.incarnation === this.#connections.incarnation) this.#proven(job.covers);',
+        replace: 'if (job.incarnation === this.#connections.incarnation) this.#proven(this.#unflushed.next);',
       },
     ],
     caughtBy: { weights: { 'power-loss': 1 } },
@@ -38,7 +42,7 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '8-fua-ignored-where-the-node-has-none',
     breaks: 'a FUA write is answered while it is in a volatile cache',
-    edits: [{ file: UPSTREAM, find: 'job.flushAfter = features.flush;', replace: 'job.flushAfter = false;' }],
+    edits: [{ file: SENDER, find: 'job.flushAfter = features.flush;', replace: 'job.flushAfter = false;' }],
     caughtBy: { weights: { 'power-loss': 2, 'gateway-crash': 2 } },
   },
   {
@@ -68,7 +72,7 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '9-flush-lies-after-a-failed-replay',
     breaks: 'a flush promises what the node has lost and refused to take again',
-    edits: [{ file: UPSTREAM, find: 'this.#replayErrno = errno;', replace: '' }],
+    edits: [{ file: FLUSHER, find: 'this.#owed.add(range);', replace: '' }],
     caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
   },
   {
@@ -77,8 +81,8 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: UPSTREAM,
-        find: 'if (this.#unflushed.bytes >= this.#options.unflushedBytesMax) {',
-        replace: 'if (this.#unflushed.bytes === -1) {',
+        find: 'if (this.#flusher.full) {',
+        replace: 'if (this.#flusher.full && job.length === -1) {',
       },
     ],
     caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
@@ -98,7 +102,7 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '13-no-guard',
     breaks: 'an old request that lands late undoes a newer write',
-    edits: [{ file: UPSTREAM, find: 'if (job.writes && this.#options.zombieMs > 0) this.#protect(job, expiresMs);', replace: '' }],
+    edits: [{ file: LOSSES, find: 'if (job.writes && zombieMs > 0) keeper.protect(job.offset, job.length, expiresMs);', replace: '' }],
     caughtBy: { weights: { zombie: 1 } },
   },
   {

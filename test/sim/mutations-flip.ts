@@ -141,7 +141,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
   {
     name: '22-writes-parked-for-memory-forgotten',
     breaks: 'writes that waited for a flush to free memory wait for ever',
-    edits: [{ file: UPSTREAM, find: 'for (const each of parked) this.#dispatch(each);\n  }', replace: '}' }],
+    edits: [{ file: UPSTREAM, find: 'this.#letIn(backlog.takeParked())', replace: 'void backlog.takeParked()' }],
     caughtBy: {},
   },
 ];

@@ -5,7 +5,7 @@ const REGION_SUMS = 'replication/region-sums.ts';
 const SCRUB = 'replication/scrub.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
 const VOLUME = 'gateway/volume/volume.ts';
-const UPSTREAM = 'gateway/upstream/upstream.ts';
+const COMEBACK = 'gateway/upstream/comeback.ts';
 
 export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
@@ -90,7 +90,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '20-returned-target-not-looked-at',
     breaks: 'a target that came back blank or with something else is served as if it held the volume',
-    edits: [{ file: UPSTREAM, find: 'if (finding.wrong > 0) {', replace: 'if (finding.wrong > finding.checked) {' }],
+    edits: [{ file: COMEBACK, find: 'if (finding.wrong > 0) {', replace: 'if (finding.wrong > finding.checked) {' }],
     caughtBy: { weights: { contents: 1 } },
   },
 ];
