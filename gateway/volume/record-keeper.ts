@@ -1,0 +1,84 @@
+// The durable record of a volume, changed in one transaction at a time: each change sees what the one before has left, and
+// memory follows only when a change is durable.
+import type { Change, Log, Records } from '../../replication/world.js';
+import { type MirrorRecord, putVolume, type VolumeRecord } from './volume-record.js';
+
+export interface RecordKeeperOptions {
+  record: VolumeRecord;
+  records: Records;
+  log: Log;
+  /** As they are now. */
+  mirrors(): MirrorRecord[];
+}
+
+/** One change of the record. */
+export interface RecordChange {
+  record: VolumeRecord;
+  /** What must be durable together with it. */
+  changes: Change[];
+  /** Called in the same turn in which the commit resolves, before the next change looks at anything. */
+  durable(): void;
+}
+
+export class RecordKeeper {
+  readonly #options: RecordKeeperOptions;
+  #record: VolumeRecord;
+  /** Number of the next mirror's id, given out once whatever becomes of it. */
+  #nextMirror: number;
+  /** Changes of the record, one after the other. */
+  #turns: Promise<unknown> = Promise.resolve();
+
+  constructor(options: RecordKeeperOptions) {
+    this.#options = options;
+    this.#record = options.record;
+    this.#nextMirror = options.record.nextMirror;
+  }
+
+  /** As it is durable. */
+  get record(): VolumeRecord {
+    return this.#record;
+  }
+
+  get nextMirror(): number {
+    return this.#nextMirror;
+  }
+
+  /** Names a mirror's dirty record: never twice, whatever else is under way. */
+  newId(): string {
+    this.#nextMirror += 1;
+    return `m${this.#nextMirror - 1}`;
+  }
+
+  /** Makes the record, with its mirrors as they are when its turn comes, durable together with `changes`. Rejects when the outcome is unknown. */
+  commit(changes: Change[]): Promise<void> {
+    return this.change((current) => ({
+      record: { ...current, mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror },
+      changes,
+      durable: () => {},
+    }));
+  }
+
+  /** `make` is called when every change before is durable or has failed. Rejects when the outcome is unknown. */
+  change(make: (current: VolumeRecord) => RecordChange): Promise<void> {
+    const turn = this.#turns.then(async () => {
+      const { record, changes, durable } = make(this.#record);
+      await this.#options.records.commit([putVolume(record), ...changes]);
+      this.#record = record;
+      durable();
+    });
+    this.#turns = turn.catch(() => {});
+    return turn;
+  }
+
+  /** Stores what a restart should know but can do without: that a mirror was in step, how long a flip took. */
+  async remember(): Promise<void> {
+    try {
+      await this.commit([]);
+    } catch (error) {
+      this.#options.log.warn(
+        { error, volume: this.#record.name },
+        'the state of the mirrors could not be stored; a restart will look again',
+      );
+    }
+  }
+}

@@ -1,0 +1,127 @@
+// Who is the active target next: flips that are wished for, failovers when the active target is lost, one at a time.
+// How each goes is in flip.ts, what it makes durable in role-change.ts.
+import type { Clock, Log } from '../../replication/world.js';
+import { type FlipCertificate, type Outcome, refuse, type TargetRef } from '../control.js';
+import type { Copies, MirrorCopy } from './copies.js';
+import { type Copy, describeTarget } from './copy.js';
+import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
+import type { IoPath } from './io-path.js';
+import type { RecordKeeper } from './record-keeper.js';
+import type { RoleChange } from './role-change.js';
+import type { VolumeSettings } from './volume-settings.js';
+
+export interface SuccessionOptions {
+  volume: string;
+  copies: Copies;
+  roles: RoleChange;
+  keeper: RecordKeeper;
+  path: IoPath;
+  clock: Clock;
+  log: Log;
+  settings(): VolumeSettings;
+  /** Copies differ and nobody can tell which is right: no mirror may take over. */
+  damaged(): boolean;
+  /** Reads some of the copies back. Not null: this is no time to flip. */
+  sample(): Promise<Outcome<never> | null>;
+}
+
+export class Succession {
+  readonly #options: SuccessionOptions;
+  readonly #ground: FlipGround;
+  /** Where an unfinished flip or failover goes: nothing may cross it. */
+  #to: TargetRef | null = null;
+  /** The last failover did not succeed: its mirror failed or took too long. */
+  #failoverFailed = false;
+  /** A flip still waits for the active target: told when that refuses a request. */
+  #refused: ((reason: string) => void) | null = null;
+
+  constructor(options: SuccessionOptions) {
+    this.#options = options;
+    const { clock, log, path, copies, roles } = options;
+    this.#ground = {
+      clock,
+      log,
+      path,
+      active: () => copies.active,
+      commit: (certificate, to, doubtful) => roles.commit(certificate, to, doubtful),
+      certify: (to, why, held) => roles.certify(to, why, held),
+      abandonActive: () => roles.abandonActive(),
+      onRefusal: (refused) => {
+        this.#refused = refused;
+      },
+    };
+  }
+
+  /** Where an unfinished flip or failover goes; null: none is under way. */
+  get flippingTo(): TargetRef | null {
+    return this.#to;
+  }
+
+  get flipping(): boolean {
+    return this.#to !== null;
+  }
+
+  get failoverFailed(): boolean {
+    return this.#failoverFailed;
+  }
+
+  /** To a mirror that is usable. Refused when it, or the volume, is not fit for it after all. */
+  async flip(to: Copy, cause: FlipCause): Promise<Outcome<FlipCertificate>> {
+    const { copies, keeper, volume, settings, sample } = this.#options;
+    const { flipDeadlineMs, giveUpAfterMs } = settings();
+    // Nothing is held yet: should the active target fail now, that is a failover as always.
+    const unlike = await sample();
+    if (unlike !== null) return unlike;
+    const flushed = await preflush(this.#ground, to, flipDeadlineMs);
+    if (!flushed.ok) return flushed;
+    if (this.flipping || copies.closed) return refuse('busy', `${volume} is being failed over: try again when that is over`);
+    return this.#move(to, async () => {
+      const outcome = await flip(this.#ground, to, cause, flipDeadlineMs, giveUpAfterMs);
+      if (outcome.ok) void keeper.remember();
+      return outcome;
+    });
+  }
+
+  /** The active target answers no more: a mirror takes over, if one may. */
+  async failOver(reason: string): Promise<void> {
+    const { copies, log, volume, settings } = this.#options;
+    const to = this.#mayFailOver();
+    if (to === null) return;
+    const from = copies.active;
+    log.warn({ volume, from: from.target, to: to.target, reason }, 'the active target is given up for its mirror');
+    const why: FlipCause = { kind: 'failover', reason: `${describeTarget(from.target)}: ${reason}`, verdict: null };
+    await this.#move(to, async () => {
+      const outcome = await failOver(this.#ground, to, why, settings().giveUpAfterMs);
+      this.#failoverFailed = !outcome.ok;
+      if (!outcome.ok) log.error({ volume, reason: outcome.message }, 'the failover did not succeed: hosts wait for the old target');
+      return outcome;
+    });
+  }
+
+  /** The active target refused a write or a flush. True: the request waits for what another target says. */
+  activeRefused(errno: number): boolean {
+    const { copies, path } = this.#options;
+    if (this.#refused !== null) {
+      this.#refused(`${describeTarget(copies.active.target)} answered a request with error ${errno}`);
+      return true;
+    }
+    if (!this.#mayFailOver()) return this.flipping && path.isSuspended;
+    void this.failOver(`it answered a request with error ${errno}`);
+    return true;
+  }
+
+  #mayFailOver(): MirrorCopy | null {
+    const { copies, damaged } = this.#options;
+    if (copies.closed || this.flipping || damaged()) return null;
+    return copies.mirrors.find((copy) => copy.mirror.usable) ?? null;
+  }
+
+  async #move(to: Copy, work: () => Promise<Outcome<FlipCertificate>>): Promise<Outcome<FlipCertificate>> {
+    this.#to = to.target;
+    try {
+      return await work();
+    } finally {
+      this.#to = null;
+    }
+  }
+}

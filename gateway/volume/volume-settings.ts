@@ -1,0 +1,12 @@
+// What the policy says, as a volume needs it. May change while the volume runs: parts ask for it when they need it.
+
+export interface VolumeSettings {
+  durability: 'async' | 'sync';
+  queueBytesMax: number;
+  flipDeadlineMs: number;
+  hangAfterMs: number;
+  giveUpAfterMs: number;
+  copyBytesPerSecond: number;
+  scrubBytesPerSecond: number;
+  hostLatencyGuard: number;
+}
