@@ -169,9 +169,16 @@ test('a full ring makes writes wait until the mirrors have what is in it', async
   await quiet();
   assert.equal(rig.rooms, 0);
   assert.equal(await synced(journal), 0, 'a flush does not wait for room');
+  const { usedBytes } = journal;
+  rig.disk.automatic = false;
   journal.durable(1, 2);
-  await quiet();
-  assert.equal(rig.rooms, 1);
+  for (const kind of ['write', 'sync']) {
+    assert.deepEqual([rig.disk.calls[0].kind, journal.usedBytes - usedBytes, rig.rooms], [kind, kind === 'sync' ? BLOCK_BYTES : 0, 0]);
+    rig.disk.step();
+    await quiet();
+  }
+  assert.equal(rig.rooms, 1, 'its space is used again when it is durable that nobody needs it');
+  rig.disk.automatic = true;
   assert(journal.reserve(OP.WRITE, 4000), 'there is room');
   assert(journal.usedBytes <= journal.ringBytes);
   journal.cancel(OP.WRITE, 4000);
@@ -341,9 +348,35 @@ test('a block that cannot be read makes the journal incomplete from where it may
   }
 });
 
+test('a batch that follows another history is not taken for the next', async () => {
+  const first = await covered();
+  write(first.journal, 100);
+  assert.equal(await synced(first.journal), 0);
+  const fork = first.disk.image;
+  for (const byte of [2, 3]) {
+    write(first.journal, 100, Buffer.alloc(100, byte));
+    assert.equal(await synced(first.journal), 0);
+  }
+  const second = await open(new CrashDisk(fork));
+  write(second.journal, 100, Buffer.alloc(100, 22));
+  assert.equal(await synced(second.journal), 0);
+  // The third batch of the first history lands after all.
+  const image = second.disk.image;
+  const third = RING_START + 2 * BLOCK_BYTES;
+  first.disk.image.copy(image, third, third, third + BLOCK_BYTES);
+  const { journal } = await open(new CrashDisk(image));
+  assert.equal(journal.lastSequence, 2);
+  const found: number[] = [];
+  for await (const { data } of journal.replay(1)) found.push(data![0]);
+  assert.deepEqual(found, [0x5a, 22]);
+});
+
 test('a journal that was started anew holds nothing of before and uses no sequence twice', async () => {
   const { journal, disk } = await covered();
-  for (let i = 0; i < 3; i += 1) write(journal, 5000);
+  for (let i = 0; i < 3; i += 1) {
+    write(journal, 5000);
+    assert.equal(await synced(journal), 0);
+  }
   await journal.close();
   const image = disk.image;
   image[RING_START] ^= 1;
