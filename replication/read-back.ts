@@ -60,6 +60,18 @@ export class ReadBack {
     }
   }
 
+  /** Compares the regions at these offsets. */
+  async compare(offsets: readonly number[]): Promise<void> {
+    const { comparer, sums, sizeBytes, saved } = this.#options;
+    this.#running = true;
+    try {
+      for (const offset of offsets) await comparer.compare(offset, Math.min(sums.regionBytes, sizeBytes - offset));
+      await saved();
+    } finally {
+      this.#running = false;
+    }
+  }
+
   /** Compares up to `most` regions of known checksum that were not read back yet, spread over the volume, for at most `limitMs`. */
   async sample(most: number, limitMs: number): Promise<void> {
     const { comparer, sums, clock } = this.#options;

@@ -39,6 +39,7 @@ export class RegionSums {
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
   #root = 0n;
+  #learning = true;
   /** The region `samples` looked at last. */
   #cursor = 0;
   readonly #watches = new Set<RangeWatch>();
@@ -79,7 +80,7 @@ export class RegionSums {
 
   /** The region was seen whole with this checksum. Only under its lock. Where something is in doubt, that says nothing yet. */
   set(region: number, sum: bigint): void {
-    if (this.#isDoubtful(region * this.regionBytes, this.regionBytes)) return;
+    if (!this.#learning || this.#isDoubtful(region * this.regionBytes, this.regionBytes)) return;
     const known = this.get(region);
     if (known === sum) return;
     if (known !== null && this.verified.has(region)) this.#unverify(region);
@@ -140,7 +141,8 @@ export class RegionSums {
 
   /** To be committed together with the mark of an extent: from then on its checksums are in memory only. */
   onMark(extent: number): Change {
-    if (!this.#memory.has(extent)) {
+    // While everything is being dropped the record may still be there: it counts for nothing.
+    if (this.#learning && !this.#memory.has(extent)) {
       const sums = this.#stored(extent);
       if (sums !== null) this.#memory.set(extent, sums);
     }
@@ -189,8 +191,14 @@ export class RegionSums {
     return samples;
   }
 
-  /** Forgets everything, as changes to commit: no mirror is left, so nothing keeps checksums true. */
+  /** Writes are going to be told of (`forget`): what is seen from now on may be believed. */
+  learn(): void {
+    this.#learning = true;
+  }
+
+  /** Forgets everything, as changes to commit: no mirror is left, so nothing keeps checksums true, and nothing is learnt until `learn`. */
   dropAll(): Change[] {
+    this.#learning = false;
     const keys = new Set<string>();
     for (const [key] of this.#records.list(this.#prefix)) keys.add(key);
     // What is being saved at this moment is not in the list yet.

@@ -69,13 +69,14 @@ export class Comeback {
   /** The first connection of an incarnation stands. */
   start(): void {
     const { memory, connections, clock } = this.#options;
-    const samples = memory === null ? [] : [...memory.witnesses.samples(), ...memory.expected()].filter((sample) => this.#isSure(sample));
+    const witnesses = (memory?.witnesses.samples() ?? []).filter((sample) => this.#isSure(sample));
+    const samples = [...witnesses, ...(memory?.expected() ?? []).filter((sample) => this.#isSure(sample))];
     if (memory === null || samples.length === 0) {
       this.#startReplay();
       return;
     }
     this.#checkTimer = clock.after(CHECK_MS, () => connections.drop(`it did not say within ${CHECK_MS} ms what it holds`));
-    const check = new ContentsCheck(samples, memory.hasher, this.#sender, (finding) => {
+    const check = new ContentsCheck(samples, witnesses.length, memory.hasher, this.#sender, (finding) => {
       this.#checkTimer?.cancel();
       void this.#checked(check, finding, memory);
     });
@@ -134,7 +135,7 @@ export class Comeback {
       if (!goOn) {
         this.#check = null;
         this.#options.connections.turnAway(
-          `it came back with other contents: ${finding.wrong} of ${finding.checked} samples are not what was written there and flushed, the first at offset ${finding.offset}`,
+          `it came back with other contents: ${finding.wrong} of ${finding.checked} samples are not what was written there and flushed, the first at offset ${Math.min(...finding.ranges.map(({ offset }) => offset))}`,
         );
         return;
       }

@@ -13,24 +13,35 @@ export interface ContentsFinding {
   /** Samples that could be read, and how many of them were not what they must be. */
   checked: number;
   wrong: number;
+  /** How many of the wrong ones are witnesses: writes that the target had flushed, lately as a rule. */
+  lost: number;
   /** Every wrong one reads as zeroes. */
   blank: boolean;
-  /** Of the first wrong one; -1: none. */
-  offset: number;
+  /** The wrong ones. */
+  ranges: { offset: number; length: number }[];
 }
 
 export class ContentsCheck {
   readonly #samples: readonly Sample[];
+  readonly #witnesses: number;
   readonly #hasher: Hasher;
   readonly #sender: ReplaySender;
   readonly #done: (finding: ContentsFinding) => void;
-  readonly #finding: ContentsFinding = { checked: 0, wrong: 0, blank: true, offset: -1 };
+  readonly #finding: ContentsFinding = { checked: 0, wrong: 0, lost: 0, blank: true, ranges: [] };
   #next = 0;
   #running = 0;
   #stopped = false;
 
-  constructor(samples: readonly Sample[], hasher: Hasher, sender: ReplaySender, done: (finding: ContentsFinding) => void) {
+  /** `witnesses`: so many of the samples, the first ones, are that. */
+  constructor(
+    samples: readonly Sample[],
+    witnesses: number,
+    hasher: Hasher,
+    sender: ReplaySender,
+    done: (finding: ContentsFinding) => void,
+  ) {
     this.#samples = samples;
+    this.#witnesses = witnesses;
     this.#hasher = hasher;
     this.#sender = sender;
     this.#done = done;
@@ -39,6 +50,7 @@ export class ContentsCheck {
   run(): void {
     while (!this.#stopped && this.#next < this.#samples.length && this.#running < AT_ONCE) {
       const sample = this.#samples[this.#next];
+      const witness = this.#next < this.#witnesses;
       this.#next += 1;
       this.#running += 1;
       const job = this.#sender.takeJob();
@@ -48,7 +60,7 @@ export class ContentsCheck {
       job.data = null;
       job.lane = 0;
       job.replay = true;
-      job.settled = (errno, read) => this.#answered(sample, errno, read);
+      job.settled = (errno, read) => this.#answered(sample, witness, errno, read);
       this.#sender.transmit(job);
     }
     if (!this.#stopped && this.#running === 0 && this.#next === this.#samples.length) {
@@ -62,18 +74,19 @@ export class ContentsCheck {
     this.#stopped = true;
   }
 
-  #answered(sample: Sample, errno: number, read: Job): void {
+  #answered(sample: Sample, witness: boolean, errno: number, read: Job): void {
     this.#running -= 1;
-    if (errno === 0) this.#judge(sample, read.data!);
+    if (errno === 0) this.#judge(sample, witness, read.data!);
     if (!this.#stopped) this.run();
   }
 
-  #judge(sample: Sample, data: Buffer): void {
+  #judge(sample: Sample, witness: boolean, data: Buffer): void {
     const finding = this.#finding;
     finding.checked += 1;
     if (this.#hasher.sum(data) === sample.sum) return;
     finding.wrong += 1;
-    if (finding.offset < 0 || sample.offset < finding.offset) finding.offset = sample.offset;
+    if (witness) finding.lost += 1;
+    finding.ranges.push({ offset: sample.offset, length: sample.length });
     if (data.some((byte) => byte !== 0)) finding.blank = false;
   }
 }

@@ -19,6 +19,8 @@ export interface CopyWatchOptions {
   fact(fact: VolumeFact): void;
   activeBack(): void;
   activeLost(reason: string): void;
+  /** The region at this offset of the active copy is not what it must be. */
+  suspect(offset: number): void;
 }
 
 export class CopyWatch implements CopyEvents {
@@ -57,15 +59,24 @@ export class CopyWatch implements CopyEvents {
   }
 
   /**
-   * A target came back without what it must hold. The active one is not used. A mirror that was ours begins anew, when it is blank
-   * or some of it is there still; one that holds something else altogether is left alone until someone looks (rule 20).
+   * A target came back without what it must hold. Where what it flushed lately is there, and most else, it is ours with a few bad
+   * regions: they are mended, and nobody reads them before. Otherwise the active one is not used. A mirror that was ours begins
+   * anew, when it is blank or some of it is there still; one that holds something else altogether is left alone (rule 20).
    */
   async unlike(copy: Copy, finding: ContentsFinding): Promise<boolean> {
-    const { copies, keeper, records, log, volume } = this.#options;
+    const { copies, keeper, records, log, volume, suspect } = this.#options;
     const { mirror } = copy;
     const ours = finding.blank || finding.wrong < finding.checked;
     log.error({ volume, target: copy.target, ...finding }, 'a target came back with other contents');
-    if (mirror === null || copies.closed || copies.isLeaving(copy)) return false;
+    if (copies.closed || copies.isLeaving(copy)) return false;
+    if (finding.lost === 0 && finding.wrong < finding.checked) {
+      for (const { offset, length } of finding.ranges) {
+        if (mirror !== null) mirror.copyAgain(offset, length, 'it came back with regions that are not what was written there');
+        else suspect(offset);
+      }
+      return copy.mirror === mirror;
+    }
+    if (mirror === null) return false;
     try {
       if (!ours) {
         await records.commit([{ remove: oursKey(copy.target) }]);

@@ -20,6 +20,8 @@ const MIRROR_FLUSH_MS = 10_000;
 export interface PathEvents {
   /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
   activeFailed(op: VolumeOp, errno: number): boolean;
+  /** Is a range one whose bytes are known to be wrong on the active target, or that no copy (`everywhere`) is known to have right? */
+  fenced(offset: number, length: number, everywhere: boolean): boolean;
   /** A read failed on the active target and was answered by a mirror. */
   readRepaired(offset: number, length: number, errno: number): void;
 }
@@ -93,6 +95,8 @@ export class IoPath implements Device {
 
   /** Replaces the mirrors that get every write; `sync`: hosts wait for them. */
   setMirrors(mirrors: Mirror[], sync: boolean): void {
+    // Writes without a mirror leave checksums alone: only those that were learnt from now on are true.
+    if (this.#mirrors.length === 0 && mirrors.length > 0) this.#sums.learn();
     this.#mirrors = mirrors;
     this.#sync = sync;
     this.#letIn();
@@ -197,6 +201,7 @@ export class IoPath implements Device {
   /** A target answered. */
   answered(op: VolumeOp, errno: number): void {
     if (errno !== 0) this.#refused(op, errno);
+    else if (op.op === OP.READ && this.#events.fenced(op.offset, op.length, op.fallback)) this.#refused(op, ERRNO.EIO);
     else if (op.writes) this.#written(op);
     else if (op.fallback) this.#mirrorRead(op);
     else if (op.op === OP.FLUSH && this.#sync) this.#flushMirrors(op);

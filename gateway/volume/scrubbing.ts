@@ -40,6 +40,8 @@ export class Scrubbing {
   #last: ScrubReport | null = null;
   /** Ranges where the copies differ and nobody can tell which is right, by offset: no flip until they are mended. */
   readonly #damaged = new Map<number, string>();
+  /** Damaged regions that were not compared yet, by offset. */
+  readonly #suspects = new Set<number>();
   /** What was found outside of a scrub since the last one: the next one reports it. */
   #found: Mismatch[] = [];
   /** When the oldest of what is verified now was read back, or before. */
@@ -88,6 +90,23 @@ export class Scrubbing {
       `${this.#damaged.size} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
       { offsets: [...this.#damaged.keys()].slice(0, OFFSETS_TOLD) },
     );
+  }
+
+  /** The region at this offset is not what it must be on the active copy: it is compared soon, and not read there before. */
+  suspect(offset: number): void {
+    const { regionBytes } = this.#options.sums;
+    const at = offset - (offset % regionBytes);
+    this.#damaged.set(at, 'the active target came back with other bytes there than its checksum says');
+    this.#suspects.add(at);
+  }
+
+  /** Is nobody to read there, because the active copy is not right, or (`everywhere`) no copy is known to be? */
+  fences(offset: number, length: number, everywhere: boolean): boolean {
+    if (this.#damaged.size === 0) return false;
+    const { regionBytes } = this.#options.sums;
+    for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
+      if (this.#damaged.has(at) && !(everywhere && this.#suspects.has(at))) return true;
+    return false;
   }
 
   /** Reads some of the copies back. Not null: they differ, which is no time to flip; what could be mended is. */
@@ -147,12 +166,14 @@ export class Scrubbing {
     this.#measure();
     if (this.#closed || !idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
     this.#since();
-    void this.#readBack.step().then(() => this.#forgetMended());
+    if (this.#suspects.size > 0) void this.#mendSuspects();
+    else void this.#readBack.step().then(() => this.#forgetMended());
   }
 
   /** The last mirror is gone: there is nothing left that could differ. */
   forgetDamage(): void {
     this.#damaged.clear();
+    this.#suspects.clear();
   }
 
   close(): void {
@@ -177,6 +198,13 @@ export class Scrubbing {
     } catch (error) {
       log.warn({ volume, reason: (error as Error).message }, 'checksums could not be stored; the next sweep tries again');
     }
+  }
+
+  async #mendSuspects(): Promise<void> {
+    const suspects = [...this.#suspects];
+    this.#suspects.clear();
+    await this.#readBack.compare(suspects);
+    this.#forgetMended();
   }
 
   /** What was damaged and is found equal on every copy now was written since. */

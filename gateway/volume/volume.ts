@@ -101,6 +101,7 @@ export class Volume implements VolumeControl, Device {
       sums,
       active: { sizeBytes, submit: () => assert.fail('the volume has no target yet') },
       events: {
+        fenced: (offset, length, everywhere) => this.#scrubbing.fences(offset, length, everywhere),
         activeFailed: (_op, errno) => this.#succession.activeRefused(errno),
         readRepaired: (offset, length, errno) => {
           log.warn({ volume, offset, length, errno }, 'the active target refused a read, a mirror answered it');
@@ -116,6 +117,7 @@ export class Volume implements VolumeControl, Device {
       ...parts,
       activeBack: () => this.#activeWatch.back(),
       activeLost: (reason) => this.#activeWatch.lost(reason),
+      suspect: (offset) => this.#scrubbing.suspect(offset),
     });
     const opener = new CopyOpener({
       ...parts,

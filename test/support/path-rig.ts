@@ -55,6 +55,8 @@ export class PathRig {
   readonly readRepairs: string[] = [];
   /** What the path asks when its active device refuses a write or a flush. */
   activeFailed: (op: VolumeOp, errno: number) => boolean = () => false;
+  /** Offsets of reads that nobody may have the active target's answer to. */
+  readonly fenced = new Set<number>();
 
   constructor(options: PathRigOptions = {}) {
     this.sizeBytes = options.sizeBytes ?? 64 * 1024;
@@ -88,6 +90,7 @@ export class PathRig {
       sums: this.sums,
       active: this.source,
       events: {
+        fenced: (offset) => this.fenced.has(offset),
         activeFailed: (op, errno) => this.activeFailed(op, errno),
         readRepaired: (offset, length) => this.readRepairs.push(`${offset}+${length}`),
       },

@@ -264,6 +264,27 @@ test('the next region to read back is one that rests and is not verified', () =>
   assert.equal(sums.nextUnverified(0, 10), 2);
 });
 
+test('a mark that is made while everything is being dropped brings no checksum back', async () => {
+  const rig = new Rig();
+  rig.sums.set(1, 7n);
+  await rig.sums.save();
+  const changes = rig.sums.dropAll();
+  rig.sums.onMark(0);
+  await rig.records.commit(changes);
+  assert.equal(rig.sums.get(1), null);
+});
+
+test('once everything was dropped nothing is learnt before writes are told of again', () => {
+  const { sums } = new Rig();
+  sums.dropAll();
+  sums.set(1, 7n);
+  sums.verify(2, 7n);
+  assert.deepEqual([sums.get(1), sums.get(2), sums.verified.count], [null, null, 0]);
+  sums.learn();
+  sums.set(1, 7n);
+  assert.equal(sums.get(1), 7n);
+});
+
 test('what is seen where an old request may land is not known', () => {
   const rig = new Rig();
   rig.doubtful.add(rig.sums.regionBytes);

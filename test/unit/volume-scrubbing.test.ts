@@ -2,6 +2,7 @@
 // or reported, a flip looks at a sample first and its certificate names the roots of what was read from each copy.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import { ERRNO } from '../../replication/device.js';
 import { turns } from '../support/scripted-node.js';
 import { filled } from '../support/upstream-rig.js';
 import { target, VolumeRig } from '../support/volume-rig.js';
@@ -74,6 +75,55 @@ test('a mirror that does not hold what it was given is not flipped to', async ()
   assert(!refused.ok);
   assert.equal(refused.code, 'copies-differ');
   assert.deepEqual(rig.volume.active, target('a'));
+  await rig.stop();
+});
+
+test('where no copy is known to be right, hosts get an error and no bytes, until it was written again', async () => {
+  const rig = await written();
+  await rig.addMirror('b');
+  rig.write(0, filled(9, 512));
+  await turns();
+  // Nothing is known of the region now.
+  rig.nodes.b.bytes.fill(0xee, 600, 700);
+  const scrubbed = await rig.finish(rig.volume.scrub('test'));
+  assert(scrubbed.ok);
+  assert.deepEqual(
+    scrubbed.value.mismatches.map(({ offset, repaired }) => [offset, repaired]),
+    [[0, false]],
+  );
+  const [fenced, beside] = [rig.read(512, 512), rig.read(1024, 512)];
+  await turns();
+  assert.deepEqual([fenced.errno, beside.errno], [ERRNO.EIO, 0]);
+  const refused = await rig.finish(rig.volume.flip(target('b'), why));
+  assert(!refused.ok);
+  assert.equal(refused.code, 'copies-differ');
+  rig.write(0, filled(8, 1024));
+  await rig.pass(8000);
+  const again = rig.read(512, 512);
+  await turns();
+  assert.deepEqual([again.errno, again.data], [0, filled(8)]);
+  await rig.stop();
+});
+
+test('an active target that comes back with a rotten region goes on, and the region is mended from the mirror', async () => {
+  const rig = await VolumeRig.start();
+  // In one write: its beginning is the witness, the rest is known by checksums alone.
+  rig.write(0, Buffer.alloc(rig.sizeBytes, 5));
+  await turns();
+  await rig.addMirror('b');
+  await rig.pass(3000);
+  rig.nodes.a.bytes.fill(0xee, 40_960, 40_964);
+  rig.nodes.a.durable.fill(0xee, 40_960, 40_964);
+  for (let round = 0; round < 8; round += 1) {
+    rig.nodes.a.cut();
+    await rig.pass(500);
+  }
+  assert.deepEqual(rig.volume.active, target('a'), 'no reason to leave it');
+  assert.equal(rig.volume.service.state, 'served');
+  const read = rig.read(40_960, 512);
+  await turns();
+  assert.deepEqual(read.data, filled(5));
+  assert.deepEqual(rig.nodes.a.bytes, rig.nodes.b.bytes);
   await rig.stop();
 });
 
