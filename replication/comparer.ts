@@ -183,7 +183,7 @@ export class Comparer {
   ): Promise<void> {
     const { sums } = this.#options;
     const known = sums.get(region);
-    const rightSum = known !== null && found.includes(known) ? known : known === null ? majority(found) : null;
+    const rightSum = known !== null && found.includes(known) ? known : known === null ? (unanimous(found) ?? majority(found)) : null;
     const right = rightSum === null ? -1 : found.indexOf(rightSum);
     for (let at = 0; at < copies.length; at += 1) {
       if (right >= 0 && found[at] === rightSum) continue;
@@ -197,7 +197,7 @@ export class Comparer {
           ? 'it could not be read'
           : known !== null
             ? 'its checksum is not the one stored when the data passed'
-            : 'the majority of the copies differs from it';
+            : 'most other copies differ from it';
       if (!this.#stillThere(copies)) return;
       const repaired = await this.#rewrite(copy, offset, length, contents[right]!, rightSum!);
       this.#report({
@@ -251,6 +251,12 @@ export class Comparer {
   #report(mismatch: Mismatch): void {
     this.#options.found(mismatch);
   }
+}
+
+/** A copy that cannot be read says nothing: if all others agree they are right. */
+function unanimous(found: (bigint | null)[]): bigint | null {
+  const read = found.filter((sum) => sum !== null);
+  return read.length > 0 && read.length < found.length && read.every((sum) => sum === read[0]) ? read[0] : null;
 }
 
 function majority(found: (bigint | null)[]): bigint | null {

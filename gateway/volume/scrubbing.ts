@@ -14,6 +14,8 @@ import { refuse } from '../control.js';
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
 const SAMPLES = 32;
 const SAMPLE_MS = 250;
+/** A target that could not be mended is tried again after this. */
+const MEND_RETRY_MS = 5000;
 /** Mismatches kept for the next scrub's report. */
 const FOUND_MAX = 1000;
 /** Offsets of damage named in a refusal. */
@@ -40,8 +42,9 @@ export class Scrubbing {
   #last: ScrubReport | null = null;
   /** Ranges where the copies differ and nobody can tell which is right, by offset: no flip until they are mended. */
   readonly #damaged = new Map<number, string>();
-  /** Damaged regions that were not compared yet, by offset. */
+  /** Regions that are wrong on the active copy alone, by offset: read elsewhere until they are mended, which is tried again. */
   readonly #suspects = new Set<number>();
+  #mendAfterMs = 0;
   /** What was found outside of a scrub since the last one: the next one reports it. */
   #found: Mismatch[] = [];
   /** When the oldest of what is verified now was read back, or before. */
@@ -94,18 +97,15 @@ export class Scrubbing {
 
   /** The region at this offset is not what it must be on the active copy: it is compared soon, and not read there before. */
   suspect(offset: number): void {
-    const { regionBytes } = this.#options.sums;
-    const at = offset - (offset % regionBytes);
-    this.#damaged.set(at, 'the active target came back with other bytes there than its checksum says');
-    this.#suspects.add(at);
+    this.#suspects.add(offset - (offset % this.#options.sums.regionBytes));
   }
 
   /** Is nobody to read there, because the active copy is not right, or (`everywhere`) no copy is known to be? */
   fences(offset: number, length: number, everywhere: boolean): boolean {
-    if (this.#damaged.size === 0) return false;
+    if (this.#damaged.size === 0 && this.#suspects.size === 0) return false;
     const { regionBytes } = this.#options.sums;
     for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
-      if (this.#damaged.has(at) && !(everywhere && this.#suspects.has(at))) return true;
+      if (this.#damaged.has(at) || (!everywhere && this.#suspects.has(at))) return true;
     return false;
   }
 
@@ -166,7 +166,7 @@ export class Scrubbing {
     this.#measure();
     if (this.#closed || !idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
     this.#since();
-    if (this.#suspects.size > 0) void this.#mendSuspects();
+    if (this.#suspects.size > 0 && this.#options.clock.nowMs() >= this.#mendAfterMs) void this.#mendSuspects();
     else void this.#readBack.step().then(() => this.#forgetMended());
   }
 
@@ -201,23 +201,29 @@ export class Scrubbing {
   }
 
   async #mendSuspects(): Promise<void> {
-    const suspects = [...this.#suspects];
-    this.#suspects.clear();
-    await this.#readBack.compare(suspects);
+    this.#mendAfterMs = this.#options.clock.nowMs() + MEND_RETRY_MS;
+    await this.#readBack.compare([...this.#suspects]);
     this.#forgetMended();
   }
 
   /** What was damaged and is found equal on every copy now was written since. */
   #forgetMended(): void {
     const { sums } = this.#options;
-    for (const offset of this.#damaged.keys()) if (sums.verified.has(offset / sums.regionBytes)) this.#damaged.delete(offset);
+    for (const damaged of [this.#damaged, this.#suspects]) {
+      for (const offset of damaged.keys()) if (sums.verified.has(offset / sums.regionBytes)) damaged.delete(offset);
+    }
   }
 
   #note(mismatch: Mismatch): void {
     const { volume, log, fact } = this.#options;
     if (mismatch.repaired) {
       this.#damaged.delete(mismatch.offset);
+      this.#suspects.delete(mismatch.offset);
       log.warn({ volume, ...mismatch }, 'a region that was wrong on one copy was mended');
+      return;
+    }
+    if (mismatch.wrong !== '') {
+      this.#mendLater(mismatch);
       return;
     }
     const known = this.#damaged.has(mismatch.offset);
@@ -225,6 +231,16 @@ export class Scrubbing {
     if (known) return;
     log.warn({ volume, ...mismatch }, 'copies differ in a region and it cannot be mended');
     fact({ type: 'damage', offset: mismatch.offset, lengthBytes: mismatch.lengthBytes, reason: mismatch.reason });
+  }
+
+  /** One copy is wrong and another is right, but it could not be rewritten: a mirror is copied to again, the active target looked at again. */
+  #mendLater(mismatch: Mismatch): void {
+    const { copies, volume, log } = this.#options;
+    const copy = copies().find(({ name }) => name === mismatch.wrong);
+    if (copy === undefined || this.#suspects.has(mismatch.offset)) return;
+    log.warn({ volume, ...mismatch }, 'a region is wrong on one copy and cannot be mended yet');
+    if (copy.mirror === null) this.#suspects.add(mismatch.offset);
+    else copy.mirror.copyAgain(mismatch.offset, mismatch.lengthBytes, 'its node refused to be mended');
   }
 
   #measure(): void {
