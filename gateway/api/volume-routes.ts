@@ -130,7 +130,7 @@ export function volumeRoutes(backend: Backend): Endpoint[] {
       bodyOptional: true,
       responses: {
         200: { description: 'With wait=true: the report at its end', schema: Scrub },
-        202: { description: 'It has begun; its progress is in the volume', schema: Scrub },
+        202: { description: 'It is under way, begun by this request or before; its progress is in the volume', schema: Scrub },
       },
       refusals: [404, 409, 503],
       async handle({ params, query }) {

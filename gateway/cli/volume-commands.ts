@@ -191,7 +191,7 @@ export async function scrubVolume(api: ApiClient, output: Output, volume: string
   const path = pathOf(volume, 'scrub');
   if (!wait) {
     const begun = await api.post<ScrubReport>(path);
-    output.result(begun, () => `The scrub of ${volume} has begun; "forestall volumes ${volume}" shows how far it is.\n`);
+    output.result(begun, () => `A scrub of ${volume} is under way; "forestall volumes ${volume}" shows how far it is.\n`);
     return EXIT.OK;
   }
   const report = await api.postAndWait<ScrubReport>(`${path}?wait=true`);

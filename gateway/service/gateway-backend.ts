@@ -92,6 +92,11 @@ export class GatewayBackend implements Backend {
     if (unserved !== null) return unserved;
     const served = this.#parts.volumes.get(volume)!.volume!;
     const before = served.scrubReport;
+    // One after a flip or a regular one: whoever asks joins it.
+    if (before?.state === 'running') {
+      const ended = this.#parts.volumes.get(volume)!.scrubEnded();
+      return { ok: true, value: { report: before, finished: ended.then((value) => ({ ok: true, value })) } };
+    }
     const finished = this.#parts.protection.scrub(volume);
     const report = served.scrubReport;
     // It began, and says so in its report, or it was refused at once.

@@ -4,7 +4,7 @@ import type { VolumeConfig } from '../../config/config.js';
 import { formatBytes } from '../../config/units.js';
 import type { Hasher } from '../../replication/hasher.js';
 import type { Clock, Log, Records, Timer } from '../../replication/world.js';
-import { type Outcome, refuse, type TargetRef, type VolumeFact, type VolumeView } from '../control.js';
+import { type Outcome, refuse, type ScrubReport, type TargetRef, type VolumeFact, type VolumeView } from '../control.js';
 import type { Fleet } from '../fleet/fleet.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { IoProfile, LatencyFacts } from '../placement/node-facts.js';
@@ -51,6 +51,7 @@ export class ServedVolume {
   #latency: LatencyFacts | null = null;
   #last = { reads: 0, writes: 0, bytes: 0, atMs: 0 };
   #timer: Timer | null = null;
+  readonly #awaitScrub: ((report: ScrubReport) => void)[] = [];
   #stopped = false;
 
   constructor(config: VolumeConfig, world: ServiceWorld) {
@@ -144,11 +145,17 @@ export class ServedVolume {
     };
   }
 
+  /** Resolves with the report of the scrub under way, when it ends. */
+  scrubEnded(): Promise<ScrubReport> {
+    return new Promise((resolve) => this.#awaitScrub.push(resolve));
+  }
+
   noteFact(fact: VolumeFact): void {
     if (fact.type === 'flipped') {
       this.flips[fact.certificate.kind] += 1;
       this.flipPause.record(fact.certificate.pauseMs * 1000);
     } else if (fact.type === 'scrub-finished') {
+      for (const resolve of this.#awaitScrub.splice(0)) resolve(fact.report);
       this.scrubs.finished += 1;
       this.scrubs.comparedBytes += fact.report.comparedBytes;
       this.scrubs.mismatches += fact.report.mismatches.length;

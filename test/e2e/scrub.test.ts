@@ -155,6 +155,24 @@ siteTest(test, ['nbdkit'], 'damage of both copies in several places is mended af
   assert.deepEqual(await writer.check(), []);
 });
 
+siteTest(test, [], 'whoever asks for a scrub while one is under way joins it', async (site) => {
+  const gateway = await GatewayProcess.start(site, {
+    nodes: ['a', 'b'].map((id) => ({ id, embedded: { dir: site.path(`node-${id}`) } })),
+    volumes: [{ name: 'vol0', size: '64MiB', node: 'a' }],
+    policies: { default: { scrub: { afterMirror: false, bandwidth: '32MiB' } } },
+  });
+  await gateway.mirror('vol0', 'b');
+  await gateway.untilSynced('vol0', 'b');
+  const begun = await gateway.post<ScrubReport>('/v1/volumes/vol0/scrub');
+  const joined = runForestall(['scrub', 'vol0', '--wait', '--json', '--api', gateway.apiUrl]);
+  const again = await gateway.post<ScrubReport>('/v1/volumes/vol0/scrub');
+  assert.deepEqual([again.state, again.startedAt], ['running', begun.startedAt]);
+  const { status, stdout, stderr } = await joined;
+  assert.equal(status, 0, stderr);
+  const report = JSON.parse(stdout) as ScrubReport;
+  assert.deepEqual([report.state, report.startedAt, report.comparedBytes], ['done', begun.startedAt, 64 * MIB]);
+});
+
 siteTest(test, [], 'SIGTERM while copies are compared ends the gateway in good order, however often', async (site) => {
   const names = ['vol0', 'vol1', 'vol2'];
   const gateway = await GatewayProcess.start(site, {

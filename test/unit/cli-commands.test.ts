@@ -141,7 +141,7 @@ test('a rollback says what it did', async ({ api }) => {
 });
 
 test('a scrub is begun, or waited for with its findings; what stays unrepaired is code 1', async ({ api }) => {
-  assert.match((await run(api.url, 'scrub', 'vol0')).out, /has begun/);
+  assert.match((await run(api.url, 'scrub', 'vol0')).out, /is under way/);
   const waited = await run(api.url, 'scrub', 'vol0', '--wait');
   assert.equal(waited.code, 0);
   assert.match(waited.out, /done, 1GiB of 1GiB compared, 1 mismatch, 1 repaired/);
