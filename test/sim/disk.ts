@@ -41,6 +41,8 @@ export class SimDisk {
   readonly bad: BadRange[] = [];
   /** Writes to blocks that are not allocated fail. */
   full = false;
+  /** Its bytes were changed by other than writes. */
+  tampered = false;
   /** Another disk stands in its place (see `replace`). */
   replaced = false;
   readonly #random: Random;
@@ -137,6 +139,7 @@ export class SimDisk {
    * was written to meanwhile.
    */
   replace(fill: number): () => void {
+    this.tampered = true;
     const contents = Buffer.from(this.contents);
     const allocated = Uint8Array.from(this.allocated);
     const cached = new Map(this.#cached);
@@ -163,6 +166,7 @@ export class SimDisk {
 
   /** Changes a byte of a block without a trace. */
   corrupt(block: number): void {
+    this.tampered = true;
     this.contents[block * BLOCK_BYTES + this.#random.int(BLOCK_BYTES)] ^= 1 << this.#random.int(8);
     this.allocated[block] = 1;
   }

@@ -2,7 +2,7 @@
 // every violation with its seed. Ends with exit code 1 when there was one, and 2 when it was called wrongly.
 //
 //   npm run sim -- [--seeds 200] [--seed 1] [--ops 200] [--sessions 3] [--faults 5] [--workers 2] [--seconds S]
-//                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate RULE|all] [--failures 3]
+//                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate all|RULE|NAME[,...]] [--failures 3]
 //
 // --seed: the first one; `random` draws it. --seconds: stop after so long, however many seeds were run.
 // --verbose: with --seeds 1, everything that happened. --mutate: breaks a rule on purpose and expects to be told (mutations.ts).

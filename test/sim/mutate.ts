@@ -18,9 +18,10 @@ const ANSWER_MS = 90_000;
 
 export type Verdict = { caught: true; how: string } | { caught: false; reason: string };
 
-/** `which`: a mutation's name, the number of a rule, or `all`. Prints a line each; true when all were caught. */
+/** `which`: `all`, or mutations' names and numbers of rules with commas between. Prints a line each; true when all were caught. */
 export async function checkMutations(which: string, workers: number): Promise<boolean> {
-  const chosen = MUTATIONS.filter(({ name }) => which === 'all' || name === which || name.startsWith(`${which}-`));
+  const words = which.split(',');
+  const chosen = MUTATIONS.filter(({ name }) => words.some((word) => word === 'all' || name === word || name.startsWith(`${word}-`)));
   if (chosen.length === 0) {
     process.stderr.write(`no mutation ${which}: there are all, ${MUTATIONS.map(({ name }) => name).join(', ')}\n`);
     return false;
@@ -113,10 +114,10 @@ async function hunted(directory: string, hunt: Hunt, control: ChildProcess): Pro
 
 async function huntWith(
   worker: ChildProcess,
-  { system = 'gateway', seeds = SEEDS_MAX, weights, faults }: Hunt,
+  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults }: Hunt,
   control: ChildProcess,
 ): Promise<Verdict> {
-  const options = { ...OPTIONS, weights, faults: faults ?? OPTIONS.faults };
+  const options = { ...OPTIONS, weights, lulls, faults: faults ?? OPTIONS.faults };
   for (let from = 1; from <= seeds; from += CHUNK) {
     const reports = await ask(worker, { system, from, count: Math.min(CHUNK, seeds - from + 1), options });
     if (typeof reports === 'string') return { caught: false, reason: reports };

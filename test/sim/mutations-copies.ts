@@ -8,7 +8,7 @@ const QUEUE = 'replication/replication-queue.ts';
 const RANGE_LOCK = 'replication/range-lock.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
 const SWEEPER = 'gateway/volume/mark-sweeper.ts';
-const VOLUME = 'gateway/volume/volume.ts';
+const MIRRORING = 'gateway/volume/mirroring.ts';
 
 export const COPY_MUTATIONS: readonly Mutation[] = [
   {
@@ -21,7 +21,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
         replace: 'if (this.#states[extent] === STATE.CLEAN) return false;\n    this.#touches += 1;',
       },
     ],
-    caughtBy: { weights: { 'gateway-crash': 1 } },
+    caughtBy: { lulls: 0.04, weights: { 'gateway-crash': 1 } },
   },
   {
     name: '1-mark-not-awaited',
@@ -33,7 +33,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
         replace: 'void this.#options.records.commit(batch).catch(() => {});\n      } catch (error) {\n        // Rule 21',
       },
     ],
-    caughtBy: { weights: { 'gateway-crash': 1 } },
+    caughtBy: { lulls: 0.04, weights: { 'gateway-crash': 1 } },
   },
   {
     name: '2-copy-locks-one-byte',
@@ -51,10 +51,10 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { weights: { eio: 2, 'add-mirror': 1, slow: 1, 'remove-mirror': 1 } },
   },
   {
-    name: '2-copy-does-not-wait-for-unmarked-writes',
-    breaks: 'a write that was in flight when the first mirror came is missing on it',
-    edits: [{ file: VOLUME, find: 'await this.path.unmarkedWritesDone();', replace: '' }],
-    caughtBy: { weights: { 'add-mirror': 2, 'remove-mirror': 1, slow: 2 } },
+    name: '2-copy-of-what-the-source-may-lose',
+    breaks: 'a mirror has writes that the source lost with its power, and nobody knows',
+    edits: [{ file: MIRRORING, find: 'errno = await perform(copies.source, new PromisedRequest(OP.FLUSH, 0, 0));', replace: 'errno = 0;' }],
+    caughtBy: { weights: { 'power-loss': 3, 'gateway-crash': 3, 'add-mirror': 3 } },
   },
   {
     name: '3-mark-goes-when-one-copy-has-flushed',
@@ -66,16 +66,17 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
         replace: 'const flushes = present.slice(0, 1).map((copy)',
       },
     ],
-    caughtBy: { weights: { 'power-loss': 1, 'gateway-crash': 1 } },
+    caughtBy: { lulls: 0.04, weights: { 'power-loss': 1, 'gateway-crash': 1 } },
   },
   {
     name: '3-mark-goes-under-a-write',
     breaks: 'a write that came while marks were swept is on one copy only after a crash',
     edits: [
       { file: INTENT_LOG, find: '=== STATE.MARKED && this.#touched[extent] <= touch);', replace: '=== STATE.MARKED);' },
+      { file: INTENT_LOG, find: '=== STATE.MARKED && this.#touched[extent] <= touch) cold', replace: '=== STATE.MARKED) cold' },
       { file: SWEEPER, find: '!lock.overlaps(extent * extentBytes, extentBytes) &&', replace: '' },
     ],
-    caughtBy: { weights: { 'gateway-crash': 1 } },
+    caughtBy: { test: 'test/unit/volume-mark-sweeper.test.ts' },
   },
   {
     name: '4-writes-overtake-each-other',

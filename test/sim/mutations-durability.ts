@@ -144,14 +144,14 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '13-restart-trusts-what-may-still-be-hit',
     breaks: 'after a crash of the gateway its last requests make the copies differ',
-    edits: [{ file: VOLUME, find: 'this.#copyAgainLater();', replace: '' }],
+    edits: [{ file: VOLUME, find: 'this.#recovery.copyAgainLater();', replace: '' }],
     caughtBy: { weights: { 'gateway-crash': 2, zombie: 1, flip: 1 } },
   },
   {
     name: '15-generation-not-checked',
     breaks: 'a late answer is taken for the answer to another request',
     edits: [{ file: LINK, find: 'slot.job !== null && slot.generation === cookieHigh', replace: 'slot.job !== null' }],
-    caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
+    caughtBy: { weights: { stutter: 1 } },
   },
   {
     name: '15-buffer-reused-while-the-socket-has-it',

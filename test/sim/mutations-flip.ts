@@ -3,7 +3,8 @@ import type { Mutation } from './mutations.js';
 
 const FLIP = 'gateway/volume/flip.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
-const VOLUME = 'gateway/volume/volume.ts';
+const ACTIVE_WATCH = 'gateway/volume/active-watch.ts';
+const ROLE_CHANGE = 'gateway/volume/role-change.ts';
 const UPSTREAM = 'gateway/upstream/upstream.ts';
 const MIRROR = 'replication/mirror.ts';
 const INTENT_LOG = 'replication/intent-log.ts';
@@ -29,18 +30,6 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     breaks: 'a restart finds the volume on the side that hosts did not write to',
     edits: [{ file: FLIP, find: 'await sleep(ground.clock, COMMIT_RETRY_MS);', replace: 'return;' }],
     caughtBy: { weights: { 'commit-failure': 3, flip: 3, 'gateway-crash': 2 } },
-  },
-  {
-    name: '11-swap-before-the-commit',
-    breaks: 'a restart finds the volume on the side that hosts did not write to',
-    edits: [
-      {
-        file: VOLUME,
-        find: 'await this.#options.records.commit([\n      putVolume(record),\n      { put: oursKey(from.target)',
-        replace: 'void this.#options.records.commit([\n      putVolume(record),\n      { put: oursKey(from.target)',
-      },
-    ],
-    caughtBy: { weights: { flip: 3, 'gateway-crash': 3 } },
   },
   {
     name: '12-failover-to-an-incomplete-mirror',
@@ -71,7 +60,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     name: '12-no-failover-from-a-target-that-hangs',
     breaks: 'hosts wait for a node that hangs while a complete mirror stands ready',
     edits: [
-      { file: VOLUME, find: 'if (upstream.ready && ageMs > this.#settings.hangAfterMs)', replace: 'if (upstream.ready && ageMs < 0)' },
+      { file: ACTIVE_WATCH, find: 'if (upstream.ready && ageMs > settings().hangAfterMs)', replace: 'if (upstream.ready && ageMs < 0)' },
     ],
     caughtBy: { weights: { gone: 2, hang: 1 } },
   },
@@ -90,7 +79,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
   {
     name: '14-old-target-taken-to-be-equal',
     breaks: 'a rollback loses what the old target never answered',
-    edits: [{ file: VOLUME, find: 'for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);', replace: '' }],
+    edits: [{ file: ROLE_CHANGE, find: 'for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);', replace: '' }],
     caughtBy: { weights: { failover: 3, flip: 1 } },
   },
   {
@@ -104,12 +93,12 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
       },
       { file: INTENT_LOG, find: 'for (const extent of extents) this.#wanted.add(extent);', replace: '' },
     ],
-    caughtBy: { weights: { 'commit-failure': 4, 'gateway-crash': 2, 'add-mirror': 1 } },
+    caughtBy: { lulls: 0.04, weights: { 'commit-failure': 4, 'gateway-crash': 2, 'add-mirror': 1 } },
   },
   {
     name: '22-no-deadline-without-a-mirror',
     breaks: 'a host waits for ever for a node that does not come back',
-    edits: [{ file: VOLUME, find: 'const expired = this.#active.upstream.expire(giveUpAfterMs);', replace: 'const expired = 0;' }],
+    edits: [{ file: ACTIVE_WATCH, find: 'const expired = copies.active.upstream.expire(giveUpAfterMs);', replace: 'const expired = 0;' }],
     caughtBy: { weights: { gone: 1 } },
   },
   {

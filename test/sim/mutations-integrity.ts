@@ -2,9 +2,9 @@
 import type { Mutation } from './mutations.js';
 
 const REGION_SUMS = 'replication/region-sums.ts';
-const SCRUB = 'replication/scrub.ts';
+const COMPARER = 'replication/comparer.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
-const VOLUME = 'gateway/volume/volume.ts';
+const MIRRORING = 'gateway/volume/mirroring.ts';
 const COMEBACK = 'gateway/upstream/comeback.ts';
 
 export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
@@ -23,7 +23,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '16-active-copy-taken-to-be-right',
     breaks: 'a scrub that cannot know which copy is right overwrites one with the wrong bytes',
-    edits: [{ file: SCRUB, find: 'known === null ? majority(found) : null', replace: 'known === null ? found[0] : null' }],
+    edits: [{ file: COMPARER, find: 'if (found.length < 3) return null;', replace: 'if (found.length < 3) return found[0];' }],
     caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
   },
   {
@@ -46,7 +46,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '17-scrub-decides-without-the-lock',
     breaks: 'a scrub calls a region damaged that is being written',
-    edits: [{ file: SCRUB, find: 'await hold(lock, offset, length)', replace: 'await hold(lock, offset, 1)' }],
+    edits: [{ file: COMPARER, find: 'await hold(lock, offset, length)', replace: 'await hold(lock, offset, 1)' }],
     caughtBy: { weights: { scrub: 4, slow: 1 } },
   },
   {
@@ -84,7 +84,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '20-foreign-target-overwritten',
     breaks: "somebody else's data is overwritten by a mirror",
-    edits: [{ file: VOLUME, find: '!blank.value && this.#options.records.get(oursKey(target)) === undefined', replace: '!blank.ok' }],
+    edits: [{ file: MIRRORING, find: '!blank.value && records.get(oursKey(target)) === undefined', replace: '!blank.ok' }],
     caughtBy: { weights: { 'add-mirror': 2 } },
   },
   {

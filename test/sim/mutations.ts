@@ -31,6 +31,8 @@ export interface Hunt {
   seeds?: number;
   /** Instead of the faults that each seed would draw: what makes the hunt short. */
   weights?: Partial<Record<Fault, number>>;
+  /** How often nobody asks for anything for some seconds. */
+  lulls?: number;
   /** Faults of a run; as many as usual unless told. */
   faults?: number;
 }
@@ -42,10 +44,11 @@ export interface UnitTest {
 
 export const SEEDS_MAX = 300;
 
+/** By rule. */
 export const MUTATIONS: readonly Mutation[] = [
   ...REFERENCE_MUTATIONS,
   ...COPY_MUTATIONS,
   ...DURABILITY_MUTATIONS,
   ...FLIP_MUTATIONS,
   ...INTEGRITY_MUTATIONS,
-];
+].sort((one, other) => Number.parseInt(one.name, 10) - Number.parseInt(other.name, 10));

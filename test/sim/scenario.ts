@@ -9,7 +9,7 @@ import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
 import { drawWeights, type Fault, type Stage, strike } from './faults.js';
 import type { Operation } from './history.js';
-import type { NodeFeatures } from './node-handshake.js';
+import { drawFeatures } from './node-features.js';
 import type { SimNode } from './node.js';
 import { Random } from './random.js';
 import { banRealTime } from './real-time.js';
@@ -27,6 +27,8 @@ export interface ScenarioOptions {
   verbose: boolean;
   /** Instead of those the seed would draw. */
   weights?: Partial<Record<Fault, number>>;
+  /** How often, by operations, nobody asks for anything for some seconds; instead of what the seed would draw. */
+  lulls?: number;
 }
 
 export interface ScenarioResult {
@@ -101,7 +103,7 @@ class Run {
     this.#vigil = new Vigil(this.world, () => this.#incarnation);
     this.#drawNodes();
     this.#drawForeign();
-    this.#lulls = this.#random.pick([0, 0, 0.01, 0.03]);
+    this.#lulls = options.lulls ?? this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
     this.#drawFaults();
   }
@@ -368,6 +370,8 @@ class Run {
     for (const violation of violations) if (violation.property === 'garbage') violation.text += `: ${garbage?.garbage}`;
     violations.push(...checkErrors(history, (operation) => this.#excused(operation)), ...checkWaits(history, WAIT_MAX_MS));
     violations.push(...this.#vigil.violations);
+    if (this.world.counts.has('fact damage') && !this.#damaged())
+      violations.push({ property: 'integrity', text: 'copies were said to be damaged where nothing was' });
     for (const { node, volume, contents } of this.#foreign) {
       if (node.disks.get(volume)!.contents.equals(contents)) continue;
       violations.push({ property: 'integrity', text: `somebody else's data on ${node.name} was overwritten` });
@@ -375,28 +379,14 @@ class Run {
     return violations;
   }
 
+  /** Were bytes changed behind the gateway's back, or refused? */
+  #damaged(): boolean {
+    return this.world.nodes.some((node) => node.refused || [...node.disks.values()].some((disk) => disk.tampered));
+  }
+
   #excused(operation: Operation): boolean {
     if (operation.kind === 'zeroes' && operation.errno === ERRNO.ENOTSUP) return true;
     if (this.#mediaErrors && (operation.errno === ERRNO.EIO || operation.errno === ERRNO.ENOSPC)) return true;
     return operation.errno === ERRNO.EIO && operation.completedMs - operation.invokedMs >= GIVE_UP_MS;
   }
-}
-
-function drawFeatures(random: Random, fencing: boolean): NodeFeatures {
-  const structured = random.chance(0.7);
-  const zeroes = fencing || random.chance(0.7);
-  const go = fencing || random.chance(0.8);
-  return {
-    go,
-    structured,
-    status: structured && random.chance(0.7),
-    fua: random.chance(0.6),
-    zeroes,
-    fastZero: zeroes && random.chance(0.5),
-    trim: random.chance(0.5),
-    multiConn: fencing || random.chance(0.5),
-    blockMinimum: random.pick([1, 512]),
-    // Only GO can say that it is less than everybody takes.
-    maximumPayload: go ? random.pick([262_144, 33_554_432]) : 33_554_432,
-  };
 }

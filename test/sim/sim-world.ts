@@ -23,6 +23,8 @@ export class SimWorld {
   readonly history = new History();
   /** How often each thing happened. */
   readonly counts = new Map<string, number>();
+  /** And when last. */
+  readonly lastMs = new Map<string, number>();
   /** What happened, for people; null: not wanted. */
   readonly lines: string[] | null;
   #watchers: Watcher[] = [];
@@ -71,6 +73,7 @@ export class SimWorld {
   /** A thing happened: it is counted, and who waits for it is told. */
   moment(name: string): void {
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
+    this.lastMs.set(name, this.scheduler.nowMs);
     if (this.#watchers.length === 0) return;
     const due = this.#watchers.filter((watcher) => watcher.moment === name);
     if (due.length === 0) return;

@@ -9,13 +9,14 @@ import type { SimWorld } from './sim-world.js';
 import type { Incarnation } from './system.js';
 
 const VIOLATIONS_MAX = 3;
+const SLIPPED = 'fact mirror-state catching-up';
 
 export class Vigil implements Bystander {
   readonly violations: Violation[] = [];
   readonly #world: SimWorld;
   readonly #incarnation: () => Incarnation | null;
-  /** Mirrors that were in step when it was asked for. */
-  readonly #ready = new WeakMap<Operation, string[]>();
+  /** When it was asked for: mirrors that stood ready, and how often any had fallen out of step by then. */
+  readonly #before = new WeakMap<Operation, { ready: string[]; slips: number }>();
   #largestBytes = 0;
 
   constructor(world: SimWorld, incarnation: () => Incarnation | null) {
@@ -25,7 +26,7 @@ export class Vigil implements Bystander {
 
   asked(operation: Operation): void {
     if (operation.kind === 'write') this.#largestBytes = Math.max(this.#largestBytes, operation.count * BLOCK_BYTES);
-    if (changes(operation)) this.#ready.set(operation, this.#readyFor(operation.volume));
+    if (changes(operation)) this.#before.set(operation, { ready: this.#fit(operation.volume, ['synced']), slips: this.#slips });
   }
 
   told(operation: Operation): void {
@@ -33,20 +34,28 @@ export class Vigil implements Bystander {
     const text = this.#incarnation()?.excess(volume, this.#largestBytes) ?? null;
     if (text !== null) this.#note({ property: 'bounds', text, volume });
     if (operation.errno === 0 || operation.errno === ERRNO.ENOTSUP || !changes(operation)) return;
-    const before = this.#ready.get(operation)!;
-    const spare = this.#readyFor(volume).find((node) => before.includes(node));
+    const { ready, slips } = this.#before.get(operation)!;
+    // With the failure itself a mirror falls out of step, before the host is told: not earlier.
+    const now = this.#world.lastMs.get(SLIPPED) === this.#world.scheduler.nowMs;
+    if (this.#slips > slips + (now ? 1 : 0)) return;
+    const spare = this.#fit(volume, now ? ['synced', 'catching-up'] : ['synced']).find((node) => ready.includes(node));
     if (spare === undefined) return;
     const failure = `operation ${id} (${kind}) failed with error ${operation.errno} though the mirror on ${spare} stood ready`;
     this.#note({ property: 'errors', text: failure, volume, block: operation.block });
   }
 
-  /** Mirrors in step on nodes that never refused anything. Where copies are known to differ none may take over. */
-  #readyFor(volume: string): string[] {
+  get #slips(): number {
+    const { counts } = this.#world;
+    return [SLIPPED, 'fact mirror-state lost', 'fact mirror-state failed'].reduce((sum, name) => sum + (counts.get(name) ?? 0), 0);
+  }
+
+  /** Mirrors in such a state on nodes that never refused anything. Where copies are known to differ none may take over. */
+  #fit(volume: string, states: readonly string[]): string[] {
     const incarnation = this.#incarnation();
     if (incarnation === null || this.#world.counts.has('fact damage')) return [];
     return incarnation
       .status(volume)
-      .mirrors.filter(({ state }) => state === 'synced')
+      .mirrors.filter(({ state }) => states.includes(state))
       .map(({ node }) => this.#world.node(node))
       .filter(({ up, hung, refused }) => up && !hung && !refused)
       .map(({ name }) => name);
