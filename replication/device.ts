@@ -42,6 +42,8 @@ export interface DeviceRequest {
   one: boolean;
   /** A hint that keeps requests of one origin together (a session's number); any integer >= 0. */
   lane: number;
+  /** When its origin asked for it, in monotonic milliseconds, where it has waited before it was submitted; its deadline counts from then. */
+  readonly askedMs?: number;
   /**
    * WRITE: the payload, `length` bytes; the device may keep it for as long as it likes and nobody changes it.
    * READ: set by the device before `complete(0)`, `length` bytes, the receiver's own.

@@ -60,6 +60,7 @@ export class JobSender {
     this.#sequence += 1;
     job.sequence = this.#sequence;
     job.submittedMs = this.#clock.nowMs();
+    job.askedMs = job.request?.askedMs ?? job.whole?.askedMs ?? job.submittedMs;
   }
 
   /** Takes the upstream's own requests, and parts of admitted ones: they never wait for memory. */

@@ -32,6 +32,8 @@ export class Job {
   incarnation = 0;
   /** Order of first submission, so that what is sent again goes in that order. */
   sequence = 0;
+  /** Monotonic milliseconds from which its deadline counts. */
+  askedMs = 0;
   /** Monotonic milliseconds at which it was given to the upstream, and last sent. */
   submittedMs = 0;
   sentMs = 0;

@@ -40,7 +40,7 @@ export class Losses {
     const { connections, backlog, comeback, clock } = this.#options;
     const beforeMs = clock.nowMs() - ageMs;
     const old = (job: Job): boolean =>
-      job.submittedMs < beforeMs && !job.replay && job.orphan === null && (which === 'all' || job.op === OP.READ);
+      job.askedMs < beforeMs && !job.replay && job.orphan === null && (which === 'all' || job.op === OP.READ);
     let sent = 0;
     for (const link of connections.standing) {
       for (const job of link.unanswered()) {

@@ -46,6 +46,10 @@ export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter {
     return this.op === OP.WRITE || this.op === OP.ZEROES;
   }
 
+  get askedMs(): number {
+    return this.startedMs;
+  }
+
   load(request: DeviceRequest): void {
     this.host = request;
     this.op = request.op;

@@ -386,4 +386,16 @@ test('a trim and a status of an odd range go through as they are', async () => {
   await rig.stop();
 });
 
+test("a host's deadline counts from its asking, also behind another write to the same place", async () => {
+  const rig = await VolumeRig.start({ settings: { giveUpAfterMs: 2000, hangAfterMs: 60_000 } });
+  rig.nodes.a.hold = () => true;
+  const writes = [rig.write(0, filled(1)), rig.write(0, filled(2)), rig.write(0, filled(3))];
+  await rig.pass(3000);
+  assert.deepEqual(
+    writes.map(({ errno }) => errno),
+    [ERRNO.EIO, ERRNO.EIO, ERRNO.EIO],
+  );
+  await rig.stop();
+});
+
 test.run();
