@@ -86,7 +86,9 @@ export async function flip(
   timer.cancel();
   ground.onRefusal(null);
   // It refused what was in flight: the mirror, which has the rest, answers that.
-  if (path.isSuspended) return failOver(ground, to, { ...why, kind: 'failover', reason: `${why.reason}; ${over}` }, failoverMs);
+  if (path.isSuspended) {
+    return failOver(ground, to, { ...why, kind: 'failover', reason: `${why.reason}; ${over}` }, failoverMs, held.startedMs);
+  }
   const drained = path.inFlight === 0 && mirror.queue.empty;
   if (over !== null || !drained || to.mirror !== mirror || !mirror.usable) {
     path.release();
@@ -110,12 +112,19 @@ export async function flip(
 
 /**
  * The active target does not answer. What it did not answer stays with it until the mirror has everything that was
- * acknowledged; should the mirror fail meanwhile, or take longer than `limitMs`, all goes on as it was.
+ * acknowledged; should the mirror fail meanwhile, or take longer than `limitMs`, all goes on as it was. `startedMs`: since when
+ * hosts are held, if they are.
  */
-export async function failOver(ground: FlipGround, to: Copy, why: FlipCause, limitMs: number): Promise<Outcome<FlipCertificate>> {
+export async function failOver(
+  ground: FlipGround,
+  to: Copy,
+  why: FlipCause,
+  limitMs: number,
+  startedMs = ground.clock.nowMs(),
+): Promise<Outcome<FlipCertificate>> {
   const { clock, path } = ground;
   const mirror = to.mirror;
-  const held = { startedMs: clock.nowMs(), inFlight: path.inFlight, queueBytes: mirror?.queue.hostBytes ?? 0 };
+  const held = { startedMs, inFlight: path.inFlight, queueBytes: mirror?.queue.hostBytes ?? 0 };
   path.hold();
   path.suspend();
   const untilMs = clock.nowMs() + limitMs;

@@ -56,6 +56,10 @@ export class Mirroring {
     const connected = await this.#connect(copy, memory);
     if (!connected.ok) return connected;
     const blank = await proveBlank(copy.upstream, sizeBytes);
+    if (copies.closed) {
+      copy.upstream.close();
+      return refuse('closing', `${volume} is shutting down`);
+    }
     if (!blank.ok || (!blank.value && records.get(oursKey(target)) === undefined)) {
       copy.upstream.close();
       if (!blank.ok) return blank;
@@ -112,12 +116,12 @@ export class Mirroring {
     }
     copies.remove(copy);
     forgetDamage();
-    await within(clock, REMOVE_DRAIN_MS, mirror.queue.drained());
-    if (!copies.closed) {
-      // Whoever still waits for it (a scrub, a read that the active target refused) is told.
-      for (const request of copy.upstream.abandon(() => {}).requests) request.complete(ERRNO.ESHUTDOWN);
-      copy.upstream.close();
-    }
+    const { upstream } = copy;
+    // What was not sent is dropped already, and what a node that is away did not answer it will not answer now.
+    if (upstream.ready) await within(clock, REMOVE_DRAIN_MS, mirror.queue.drained());
+    // Whoever still waits for it (a scrub, a read that the active target refused) is told.
+    if (!copies.closed) for (const request of upstream.abandon(() => {}).requests) request.complete(ERRNO.ESHUTDOWN);
+    upstream.close();
     return { ok: true, value: copy.target };
   }
 

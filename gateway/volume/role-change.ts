@@ -4,7 +4,7 @@ import assert from 'node:assert';
 import type { IntentLog } from '../../replication/intent-log.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import type { Change, Clock } from '../../replication/world.js';
-import type { FlipCertificate, VolumeFact } from '../control.js';
+import type { FlipCertificate } from '../control.js';
 import type { Copies } from './copies.js';
 import type { Copy } from './copy.js';
 import type { CopyOpener } from './copy-opener.js';
@@ -24,7 +24,6 @@ export interface RoleChangeOptions {
   clock: Clock;
   /** When the oldest of what is verified was read back, as ISO 8601. */
   verifiedSince(): string | null;
-  fact(fact: VolumeFact): void;
 }
 
 export class RoleChange {
@@ -128,8 +127,6 @@ export class RoleChange {
       this.#reverseId = null;
       // At once: the next change of the record must find the copies in their new roles.
       this.#swap(to, doubtful);
-      // The pause is known only when hosts go on; the record has the certificate without it until the next commit.
-      queueMicrotask(() => this.#options.fact({ type: 'flipped', certificate }));
     };
     return { record, changes, durable };
   }

@@ -1,7 +1,7 @@
 // Who is the active target next: flips that are wished for, failovers when the active target is lost, one at a time.
 // How each goes is in flip.ts, what it makes durable in role-change.ts.
 import type { Clock, Log } from '../../replication/world.js';
-import { type FlipCertificate, type Outcome, refuse, type TargetRef } from '../control.js';
+import { type FlipCertificate, type Outcome, refuse, type TargetRef, type VolumeFact } from '../control.js';
 import type { Copies, MirrorCopy } from './copies.js';
 import { type Copy, describeTarget } from './copy.js';
 import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
@@ -23,6 +23,7 @@ export interface SuccessionOptions {
   damaged(): boolean;
   /** Reads some of the copies back. Not null: this is no time to flip. */
   sample(): Promise<Outcome<never> | null>;
+  fact(fact: VolumeFact): void;
 }
 
 export class Succession {
@@ -67,7 +68,7 @@ export class Succession {
 
   /** To a mirror that is usable. Refused when it, or the volume, is not fit for it after all. */
   async flip(to: Copy, cause: FlipCause): Promise<Outcome<FlipCertificate>> {
-    const { copies, keeper, volume, settings, sample } = this.#options;
+    const { copies, volume, settings, sample } = this.#options;
     const { flipDeadlineMs, giveUpAfterMs } = settings();
     // Nothing is held yet: should the active target fail now, that is a failover as always.
     const unlike = await sample();
@@ -75,11 +76,7 @@ export class Succession {
     const flushed = await preflush(this.#ground, to, flipDeadlineMs);
     if (!flushed.ok) return flushed;
     if (this.flipping || copies.closed) return refuse('busy', `${volume} is being failed over: try again when that is over`);
-    return this.#move(to, async () => {
-      const outcome = await flip(this.#ground, to, cause, flipDeadlineMs, giveUpAfterMs);
-      if (outcome.ok) void keeper.remember();
-      return outcome;
-    });
+    return this.#move(to, () => flip(this.#ground, to, cause, flipDeadlineMs, giveUpAfterMs));
   }
 
   /** The active target answers no more: a mirror takes over, if one may. */
@@ -116,12 +113,21 @@ export class Succession {
     return copies.mirrors.find((copy) => copy.mirror.usable) ?? null;
   }
 
+  /** Nothing crosses it. Told once, when hosts go on: only then the certificate says how long they were held. */
   async #move(to: Copy, work: () => Promise<Outcome<FlipCertificate>>): Promise<Outcome<FlipCertificate>> {
+    const { keeper, fact } = this.#options;
     this.#to = to.target;
+    let outcome: Outcome<FlipCertificate>;
     try {
-      return await work();
+      outcome = await work();
     } finally {
       this.#to = null;
     }
+    if (outcome.ok) {
+      // The flip's own transaction has the certificate without the pause.
+      void keeper.remember();
+      fact({ type: 'flipped', certificate: outcome.value });
+    }
+    return outcome;
   }
 }

@@ -33,6 +33,7 @@ export class VolumeRig {
   readonly records: MemoryRecords;
   readonly nodes: Record<string, ScriptedNode>;
   readonly volume: Volume;
+  /** As they were when they were told. */
   readonly facts: VolumeFact[] = [];
   readonly sizeBytes = 64 * 1024;
 
@@ -92,7 +93,7 @@ export class VolumeRig {
           events,
         ),
       }),
-      fact: (fact) => this.facts.push(fact),
+      fact: (fact) => this.facts.push(structuredClone(fact)),
     });
   }
 

@@ -1,0 +1,74 @@
+// Mirrors that are taken away, and wishes that the end of the volume overtakes: nothing is waited for that cannot come, and no
+// connection is left behind.
+import assert from 'node:assert/strict';
+import { suite } from 'uvu';
+import { turns } from '../support/scripted-node.js';
+import { filled } from '../support/upstream-rig.js';
+import { target, VolumeRig } from '../support/volume-rig.js';
+
+const test = suite('volume/mirroring');
+const WRITE = 1;
+
+test('removing a mirror whose node is away does not wait for what it will not answer', async () => {
+  const rig = await VolumeRig.mirrored();
+  rig.nodes.b.hold = (request) => request.command === WRITE;
+  const write = rig.write(0, filled(1));
+  await turns();
+  assert.equal(write.errno, 0);
+  assert.equal(rig.nodes.b.held.length, 1, 'on its way to the mirror');
+  rig.nodes.b.up = false;
+  rig.nodes.b.cut();
+  await turns();
+  const before = rig.clock.nowMs();
+  const removed = await rig.finish(rig.volume.removeMirror(target('b'), 'test'));
+  assert(removed.ok);
+  assert(rig.clock.nowMs() - before < 1000, `it took ${rig.clock.nowMs() - before} ms`);
+  await rig.stop();
+});
+
+test('removing a mirror waits for what its node is still doing', async () => {
+  const rig = await VolumeRig.mirrored();
+  rig.nodes.b.hold = (request) => request.command === WRITE;
+  rig.write(0, filled(1));
+  await turns();
+  let removed = false;
+  const removal = rig.volume.removeMirror(target('b'), 'test').then(() => {
+    removed = true;
+  });
+  await rig.pass(1000);
+  assert.equal(removed, false);
+  rig.nodes.b.answerAll();
+  await rig.finish(removal, 1000);
+  await rig.stop();
+});
+
+test('a mirror that is being removed when the volume is closed leaves no connection', async () => {
+  const rig = await VolumeRig.mirrored();
+  rig.nodes.b.hold = (request) => request.command === WRITE;
+  rig.write(0, filled(1));
+  await turns();
+  const removal = rig.volume.removeMirror(target('b'), 'test');
+  await rig.pass(1000);
+  await rig.finish(rig.volume.close());
+  await rig.finish(removal);
+  await turns();
+  assert.equal(rig.nodes.b.connections.size, 0);
+});
+
+test('a mirror that is being added when the volume is closed is not begun', async () => {
+  const rig = await VolumeRig.start();
+  rig.nodes.b.hold = () => true;
+  const adding = rig.volume.addMirror(target('b'), 'test');
+  await rig.until(() => rig.nodes.b.held.length > 0, 'its target is being looked at');
+  await rig.finish(rig.volume.close());
+  rig.nodes.b.hold = () => false;
+  rig.nodes.b.answerAll();
+  const added = await rig.finish(adding);
+  assert(!added.ok);
+  assert.equal(added.code, 'closing');
+  await turns();
+  assert.equal(rig.nodes.b.connections.size, 0);
+  assert.deepEqual(rig.record().mirrors, []);
+});
+
+test.run();
