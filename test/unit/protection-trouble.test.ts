@@ -169,7 +169,7 @@ test('damage that nobody can repair keeps the volume from being verified and is 
     verdict a 0.99
     mirror vol0 b synced
     expect vol0 flipped on b
-    expect event protection.damage differ in 1 regions
+    expect event protection.damage differ in 1 region
     damage vol0 none
     tick 1s
     operator scrub vol0
