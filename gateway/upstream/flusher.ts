@@ -115,6 +115,7 @@ export class Flusher {
       part.settled = this.#partSettled;
       part.sequence = job.sequence;
       part.submittedMs = job.submittedMs;
+      part.askedMs = job.askedMs;
       part.sentMs = job.sentMs;
       link.send(part);
     }
