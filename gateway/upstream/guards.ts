@@ -45,6 +45,11 @@ export class Guards {
     return range;
   }
 
+  /** What was to be past may still happen until `untilMs`. */
+  postpone(untilMs: number): void {
+    for (const range of this.#ranges) range.expiresMs = Math.max(range.expiresMs, untilMs);
+  }
+
   overlaps(offset: number, length: number): boolean {
     const end = offset + length;
     for (const range of this.#ranges) if (range.offset < end && range.end > offset) return true;

@@ -34,6 +34,7 @@ export interface LinkOptions {
 
 export class Link implements ReplySink<Job> {
   readonly #events: LinkEvents;
+  readonly #clock: Clock;
   readonly #wire: Wire;
   readonly #slots: LinkSlot<Job>[] = [];
   readonly #free: LinkSlot<Job>[] = [];
@@ -51,9 +52,13 @@ export class Link implements ReplySink<Job> {
   inFlight = 0;
   /** Number of the last write answered here, as the unflushed list counts; -1: none. Kept by the upstream. */
   lastWrite = -1;
+  /** When the node last sent anything here. */
+  #heardMs: number;
 
   constructor(options: LinkOptions, events: LinkEvents) {
     this.#events = events;
+    this.#clock = options.clock;
+    this.#heardMs = options.clock.nowMs();
     this.#handshake = new ClientHandshake({ exportName: options.exportName });
     this.#handshakeTimer = options.clock.after(options.handshakeMs, () => {
       this.close(`no answer to the handshake within ${options.handshakeMs} ms`);
@@ -101,6 +106,12 @@ export class Link implements ReplySink<Job> {
     const jobs: Job[] = [];
     for (const slot of this.#slots) if (slot.job !== null) jobs.push(slot.job);
     return jobs;
+  }
+
+  /** Has something that was sent before `beforeMs` not been answered, and nothing at all come from the node since it was sent? */
+  silentSince(beforeMs: number): boolean {
+    for (const { job } of this.#slots) if (job !== null && job.sentMs < beforeMs && this.#heardMs <= job.sentMs) return true;
+    return false;
   }
 
   /** Ends the connection at once, for `reason`; `closed` follows. */
@@ -162,6 +173,7 @@ export class Link implements ReplySink<Job> {
 
   #data(chunk: Buffer): void {
     if (this.#reason !== null) return;
+    this.#heardMs = this.#clock.nowMs();
     if (this.#reader !== null) {
       this.#feed(chunk);
       return;

@@ -1,12 +1,16 @@
 // What becomes of jobs whose answer does not come. Lost with their connection: they are sent again, and what they may still do
 // to the target is guarded against (rule 13). Too old for whoever waits (rule 12): they are answered with EIO and not sent
-// again, and where the node has them still their range stays in doubt until it has answered or their connection has ended.
+// again, and where the node has them still their range stays in doubt until it has answered or their connection has ended. A
+// node that has said nothing at all for so long may have vanished without a word: its connection is closed, so that trying
+// again shows whether it is there. It may as well hang and carry out later what it has: that is guarded against from when it
+// is heard of again.
 import { ERRNO, OP } from '../../replication/device.js';
 import type { Clock } from '../../replication/world.js';
 import type { Backlog } from './backlog.js';
 import type { Comeback } from './comeback.js';
 import type { Connections } from './connections.js';
 import { type Flusher, LOST } from './flusher.js';
+import type { Guards } from './guards.js';
 import type { GuardKeeper } from './guard-keeper.js';
 import type { GuardSettler } from './guard-settler.js';
 import type { Job } from './job.js';
@@ -16,6 +20,7 @@ export interface LossesOptions {
   /** How long a request of a lost connection may still land in the node. */
   zombieMs: number;
   connections: Connections;
+  guards: Guards;
   backlog: Backlog;
   keeper: GuardKeeper;
   settler: GuardSettler;
@@ -28,6 +33,8 @@ export class Losses {
   readonly #options: LossesOptions;
   readonly #sender: JobSender;
   readonly #finish: (job: Job, errno: number) => void;
+  /** Was the last connection closed for its silence? */
+  #silenced = false;
 
   constructor(options: LossesOptions, sender: JobSender, finish: (job: Job, errno: number) => void) {
     this.#options = options;
@@ -52,6 +59,7 @@ export class Losses {
     const kept = backlog.take(old);
     if (kept.some((job) => job.writes)) comeback.droppedWrite();
     for (const job of kept) this.#finish(job, ERRNO.EIO);
+    this.#closeSilent(beforeMs, ageMs);
     return sent + kept.length;
   }
 
@@ -63,6 +71,14 @@ export class Losses {
     this.#sender.recycle(job);
     if (last) comeback.resent();
     else settler.poke();
+  }
+
+  /** A new incarnation stands: what a node had that hung and was given up may land from now on. */
+  stands(): void {
+    if (!this.#silenced) return;
+    this.#silenced = false;
+    const { guards, zombieMs, clock } = this.#options;
+    guards.postpone(clock.nowMs() + zombieMs);
   }
 
   /** Their connection has ended: nobody knows what became of them. */
@@ -87,6 +103,13 @@ export class Losses {
     job.fast = false;
     if (this.#options.flusher.isPart(job)) this.#finish(job, LOST);
     else this.#options.backlog.sendAgain(job);
+  }
+
+  #closeSilent(beforeMs: number, ageMs: number): void {
+    const silent = this.#options.connections.standing.find((link) => link.silentSince(beforeMs));
+    if (silent === undefined) return;
+    this.#silenced = true;
+    silent.close(`the node has not sent anything for more than ${ageMs} ms, with requests waiting for an answer`);
   }
 
   /** Answers a job with EIO while the node has it still: only its range is remembered. */

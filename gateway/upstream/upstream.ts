@@ -75,7 +75,10 @@ export class Upstream implements Device {
     this.#memory = memory;
     this.target = target;
     const connections = new Connections(options, {
-      stands: () => this.#comeback.start(),
+      stands: () => {
+        this.#losses.stands();
+        this.#comeback.start();
+      },
       answered: (link, job, errno) => this.#answered(link, job, errno),
       lost: (reason) => this.#lost(reason),
       handedBack: (jobs) => this.#losses.handedBack(jobs),
@@ -116,7 +119,7 @@ export class Upstream implements Device {
         unlike: (finding) => this.#events.unlike(finding),
       },
     );
-    this.#losses = new Losses({ zombieMs, connections, backlog, keeper, settler, flusher, comeback, clock }, sender, finish);
+    this.#losses = new Losses({ zombieMs, connections, guards, backlog, keeper, settler, flusher, comeback, clock }, sender, finish);
     this.#outstanding = new Outstanding(connections, backlog, settler, keeper);
     this.#connections = connections;
     this.#sender = sender;
@@ -234,13 +237,16 @@ export class Upstream implements Device {
     return this.#options.memory?.doubts.removeAll() ?? [];
   }
 
-  /** Ends the connections; requests that are not answered are dropped without an answer. */
+  /** Ends the connections; requests that are not answered end with ESHUTDOWN: nobody knows what became of them. */
   close(): void {
     if (this.#state === 'closed') return;
     const gone = this.#state !== 'abandoned';
+    // Those of one that was given up are another's by now.
+    const requests = gone ? this.#outstanding.requests() : [];
     this.#stop('closed', 'closed');
     if (gone) this.#gone();
     this.#connections.close('closed');
+    for (const request of requests) request.complete(ERRNO.ESHUTDOWN);
   }
 
   get #over(): boolean {

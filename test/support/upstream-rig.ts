@@ -89,6 +89,17 @@ export class UpstreamRig {
     return this.submit(OP.FLUSH);
   }
 
+  /** The node answers a read, whatever else it holds: it hangs with that, but is there. */
+  async hear(): Promise<void> {
+    const { hold } = this.node;
+    this.clock.advance(1);
+    this.node.hold = () => false;
+    const read = this.read(0, 512);
+    await turns();
+    assert.equal(read.errno, 0);
+    this.node.hold = hold;
+  }
+
   /** Lets retries come due until the upstream is ready, or `tries` are over. */
   async reconnect(tries = 12): Promise<void> {
     await turns();

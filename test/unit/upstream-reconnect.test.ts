@@ -493,6 +493,7 @@ test('expire answers what is too old with EIO and nothing else', async () => {
   const old = rig.write(0, filled(1));
   await turns();
   rig.clock.advance(5000);
+  await rig.hear();
   const young = rig.write(512, filled(2));
   await turns();
   assert.equal(rig.upstream.expire(4000), 1);
@@ -507,11 +508,15 @@ test('a write that expired while it was sent again does not keep the upstream fr
   const rig = await UpstreamRig.ready({ zombieMs: 0 });
   rig.node.hold = () => true;
   const write = rig.write(0, filled(1));
+  rig.write(4096, filled(1));
   await turns();
   rig.node.cut();
   rig.node.held.length = 0;
   await rig.reconnect(2);
   assert.equal(rig.upstream.state, 'resending');
+  rig.clock.advance(1);
+  rig.node.held[1].answer();
+  await turns();
   rig.clock.advance(60_000);
   assert.equal(rig.upstream.expire(1000), 1);
   assert.equal(write.errno, ERRNO.EIO);
@@ -521,6 +526,37 @@ test('a write that expired while it was sent again does not keep the upstream fr
   await turns();
   assert.equal(rig.upstream.state, 'ready');
   assert.equal(read.errno, 0);
+});
+
+test('a node that vanished without a word is tried again once requests have expired, one that answers others is not cut off', async () => {
+  const rig = await UpstreamRig.ready({ zombieMs: 1000 });
+  rig.node.hold = () => true;
+  rig.write(0, filled(1));
+  await turns();
+  await rig.hear();
+  rig.clock.advance(60_000);
+  assert.equal(rig.upstream.expire(1000), 1);
+  await turns();
+  assert.equal(rig.upstream.state, 'ready', 'it was heard of since');
+  const young = rig.read(512, 512);
+  const old = rig.read(1024, 512);
+  await turns();
+  rig.clock.advance(500);
+  assert.equal(rig.upstream.expire(1000), 0);
+  await turns();
+  assert.equal(rig.upstream.state, 'ready', 'nothing has waited for long');
+  rig.clock.advance(1000);
+  assert.equal(rig.upstream.expire(1000), 2);
+  rig.node.hold = () => false;
+  await rig.reconnect();
+  assert.deepEqual([young.errno, old.errno], [ERRNO.EIO, ERRNO.EIO]);
+  assert(
+    rig.told.some((line) => line.startsWith('lost: the node has not sent anything for more than 1000 ms')),
+    rig.told.join(),
+  );
+  const next = rig.read(0, 512);
+  await turns();
+  assert.equal(next.errno, 0);
 });
 
 test('abandon hands back every request in order and tells when nothing old can land any more', async () => {
@@ -577,6 +613,7 @@ test('abandon tells also when a write had expired before', async () => {
   rig.node.hold = () => true;
   rig.write(0, filled(1));
   await turns();
+  await rig.hear();
   rig.clock.advance(60_000);
   rig.upstream.expire(1000);
   let settled = 0;
@@ -605,6 +642,25 @@ test('abandon tells also while connections are being torn down', async () => {
   await turns();
   rig.clock.advance(20);
   assert.equal(settled, 1);
+});
+
+test('close answers what is not answered with ESHUTDOWN, once, but nothing that was handed back', async () => {
+  const rig = await UpstreamRig.ready({ connections: 2 });
+  rig.node.hold = () => true;
+  const open = [rig.write(0, filled(1)), rig.read(512, 512), rig.flush()];
+  await turns();
+  rig.upstream.close();
+  assert(open.every((request) => request.errno === ERRNO.ESHUTDOWN));
+  await turns();
+  assert.equal(rig.node.connections.size, 0);
+
+  const other = await UpstreamRig.ready();
+  other.node.hold = () => true;
+  const write = other.write(0, filled(1));
+  await turns();
+  other.upstream.abandon(() => {});
+  other.upstream.close();
+  assert.equal(write.errno, null);
 });
 
 test('close ends the connections and tells nobody anything more', async () => {

@@ -160,6 +160,7 @@ test('two orphans answered in the same moment are both written over', async () =
   rig.node.hold = () => true;
   const old = [rig.write(0, filled(1)), rig.write(4096, filled(1))];
   await turns();
+  await rig.hear();
   rig.clock.advance(60_000);
   assert.equal(rig.upstream.expire(1000), 2);
   assert(old.every((request) => request.errno === ERRNO.EIO));
@@ -230,6 +231,58 @@ for (const failing of ['before', 'after'] as const) {
     assert(records.list('doubt/').length > 0);
   });
 }
+
+test('while guards cannot be written down, whatever touches none of those is answered, flushes too', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
+  await withZombie(rig, 0);
+  await withZombie(rig, 4096);
+  records.failing = 'before';
+  const guarded = rig.write(0, filled(2));
+  await turns();
+  const others = [rig.write(8192, filled(3)), rig.read(4096, 512), rig.read(8192, 512), rig.flush()];
+  await turns();
+  assert.equal(guarded.errno, null);
+  assert.deepEqual(
+    others.map((request) => request.errno),
+    [0, 0, 0, 0],
+  );
+  records.failing = null;
+  rig.clock.advance(1000);
+  await turns();
+  assert.equal(guarded.errno, 0);
+});
+
+test('a node that hung, was given up for its silence and is heard of again is guarded against from then on', async () => {
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS });
+  rig.node.hold = () => true;
+  const old = rig.write(0, filled(1));
+  await turns();
+  const zombie = rig.node.held[0];
+  rig.node.up = false;
+  rig.clock.advance(60_000);
+  rig.upstream.expire(1000);
+  await turns();
+  assert.equal(old.errno, ERRNO.EIO);
+  assert.match(rig.told.at(-1)!, /lost: the node has not sent anything/);
+  // Longer away than any request of a lost connection is thought to live.
+  rig.clock.advance(5 * ZOMBIE_MS);
+  rig.node.held.length = 0;
+  rig.node.hold = () => false;
+  rig.node.up = true;
+  await rig.reconnect();
+  const newer = rig.write(0, filled(2));
+  await turns();
+  assert.equal(newer.errno, 0);
+  zombie.land();
+  const read = rig.read(0, 512);
+  await turns();
+  assert.deepEqual(read.data, filled(2));
+  rig.clock.advance(ZOMBIE_MS);
+  await turns();
+  assert.deepEqual(rig.node.read(0, 512), filled(2));
+  assert.equal(rig.upstream.guardedRanges, 0);
+});
 
 test('an upstream that is closed while its store fails leaves no timer running for ever', async () => {
   const records = new MemoryRecords();

@@ -140,6 +140,9 @@ test('a write that was given up on and lands after its region was copied is copi
   await turns();
   rig.nodes.a.hold = (request) => request.command === 1;
   const late = rig.write(2048, filled(2, 512));
+  // It answers others: a node that says nothing at all is cut off, and then what it has is guarded against.
+  await rig.pass(10);
+  rig.read(0, 512);
   await rig.until(() => late.errno !== null, 'the host is told');
   assert.equal(late.errno, 5);
   await rig.addMirror('b');
