@@ -42,7 +42,7 @@ export interface UnitTest {
   test: string;
 }
 
-export const SEEDS_MAX = 300;
+export const SEEDS_MAX = 600;
 
 /** By rule. */
 export const MUTATIONS: readonly Mutation[] = [
