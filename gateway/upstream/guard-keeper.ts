@@ -73,6 +73,13 @@ export class GuardKeeper {
     for (const range of this.#guards.ranges()) if (touches(range, offset, length)) this.#unsaved.add(range);
   }
 
+  /** A read was answered by the node: it gets the newest bytes that are kept, and what it shows of guarded ranges is kept from now on. */
+  read(offset: number, bytes: Buffer): void {
+    this.#guards.patch(offset, bytes);
+    if (!this.#guards.pin(offset, bytes) || this.#doubts === null) return;
+    for (const range of this.#guards.ranges()) if (touches(range, offset, bytes.length)) this.#unsaved.add(range);
+  }
+
   /** Tells of a job that the node has answered, once every guard it touches is durable. */
   tellWhenSaved(job: Job, errno: number): void {
     const next = anyTouches(this.#unsaved, job);

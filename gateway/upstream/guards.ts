@@ -84,6 +84,26 @@ export class Guards {
     }
   }
 
+  /**
+   * A read is going to be answered with these bytes, so they are what is there from now on: where nothing newer is kept they are, so
+   * that an old request which lands later changes nothing that was seen. False: nothing was new.
+   */
+  pin(offset: number, bytes: Buffer): boolean {
+    const seen = new IntervalSet();
+    for (const segment of this.#segments) seen.add(segment.offset, segment.end);
+    let fresh = false;
+    for (const range of this.#ranges) {
+      const from = Math.max(offset, range.offset);
+      const to = Math.min(offset + bytes.length, range.end);
+      if (from >= to) continue;
+      for (const [start, end] of seen.add(from, to)) {
+        this.#replace({ offset: start, end, data: Buffer.from(bytes.subarray(start - offset, end - offset)) });
+        fresh = true;
+      }
+    }
+    return fresh;
+  }
+
   /** The earliest moment at which a range can be settled; Infinity when none can be yet. */
   nextExpiryMs(): number {
     let next = Number.POSITIVE_INFINITY;

@@ -312,7 +312,7 @@ export class Upstream implements Device {
     this.counters.answered(job, errno, this.#clock.nowMs());
     if (errno === 0) {
       if (job.writes) this.#wrote(link, job);
-      else if (job.op === OP.READ && !this.#guards.empty) this.#guards.patch(job.offset, job.data!);
+      else if (job.op === OP.READ && !this.#guards.empty) this.#keeper.read(job.offset, job.data!);
       else if (job.op === OP.FLUSH) this.#flusher.flushed(job);
     } else if (job.writes && errno !== ERRNO.ENOTSUP && job.settled === null) this.#flusher.refused();
     if (job.flushAfter && errno === 0) this.#flusher.flushAfter(job);

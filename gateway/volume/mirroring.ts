@@ -30,7 +30,7 @@ export interface MirroringOptions {
   clock: Clock;
   /** What happens to a target once it is a copy. */
   events: CopyEvents;
-  /** What differed between the copies counts no more. */
+  /** There is one copy only: what differed counts no more. */
   forgetDamage(): void;
 }
 
@@ -115,7 +115,7 @@ export class Mirroring {
       return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
     }
     copies.remove(copy);
-    forgetDamage();
+    if (last) forgetDamage();
     const { upstream } = copy;
     // What was not sent is dropped already, and what a node that is away did not answer it will not answer now.
     if (upstream.ready) await within(clock, REMOVE_DRAIN_MS, mirror.queue.drained());

@@ -7,9 +7,10 @@ import { ReadBack } from '../../replication/read-back.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { Scrub } from '../../replication/scrub.js';
 import type { Throttle } from '../../replication/throttle.js';
-import type { Clock, Log } from '../../replication/world.js';
+import type { Clock, Log, Records } from '../../replication/world.js';
 import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
+import { Damage } from './damage.js';
 
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
 const SAMPLES = 32;
@@ -28,6 +29,7 @@ export interface ScrubbingOptions {
   copies(): ComparedCopy[];
   lock: RangeLock;
   sums: RegionSums;
+  records: Records;
   hasher: Hasher;
   throttle: Throttle;
   clock: Clock;
@@ -40,8 +42,8 @@ export class Scrubbing {
   readonly #readBack: ReadBack;
   #current: { job: Scrub; report: ScrubReport; startedMs: number } | null = null;
   #last: ScrubReport | null = null;
-  /** Ranges where the copies differ and nobody can tell which is right, by offset: no flip until they are mended. */
-  readonly #damaged = new Map<number, string>();
+  /** Where the copies differ and nobody can tell which is right: no flip until that is mended. */
+  readonly #damage: Damage;
   /** Regions that are wrong on the active copy alone, by offset: read elsewhere until they are mended, which is tried again. */
   readonly #suspects = new Set<number>();
   #mendAfterMs = 0;
@@ -53,7 +55,8 @@ export class Scrubbing {
 
   constructor(options: ScrubbingOptions) {
     this.#options = options;
-    const { sums, sizeBytes, clock } = options;
+    const { sums, sizeBytes, clock, records, volume, log } = options;
+    this.#damage = new Damage(records, volume, log);
     this.#readBack = new ReadBack({
       comparer: this.#comparer((mismatch) => {
         if (this.#found.length < FOUND_MAX) this.#found.push(mismatch);
@@ -75,8 +78,8 @@ export class Scrubbing {
     return this.#current?.report ?? this.#last;
   }
 
-  get damagedRegions(): number {
-    return this.#damaged.size;
+  get damaged(): boolean {
+    return this.#damage.any;
   }
 
   /** When the first of the regions that are verified now was read back, as ISO 8601; null: none is. */
@@ -87,11 +90,12 @@ export class Scrubbing {
   /** Why no flip may be made while copies differ; null: it may. */
   refusal(): Outcome<never> | null {
     const { volume } = this.#options;
-    if (this.#damaged.size === 0) return null;
+    if (!this.#damage.any) return null;
+    const count = this.#damage.leftOut > 0 ? `More than ${this.#damage.count}` : `${this.#damage.count}`;
     return refuse(
       'copies-differ',
-      `${this.#damaged.size} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
-      { offsets: [...this.#damaged.keys()].slice(0, OFFSETS_TOLD) },
+      `${count} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
+      { offsets: this.#damage.offsets().slice(0, OFFSETS_TOLD) },
     );
   }
 
@@ -102,10 +106,10 @@ export class Scrubbing {
 
   /** Is nobody to read there, because the active copy is not right, or (`everywhere`) no copy is known to be? */
   fences(offset: number, length: number, everywhere: boolean): boolean {
-    if (this.#damaged.size === 0 && this.#suspects.size === 0) return false;
+    if (this.#damage.count === 0 && this.#suspects.size === 0) return false;
     const { regionBytes } = this.#options.sums;
     for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
-      if (this.#damaged.has(at) || (!everywhere && this.#suspects.has(at))) return true;
+      if (this.#damage.has(at) || (!everywhere && this.#suspects.has(at))) return true;
     return false;
   }
 
@@ -150,13 +154,16 @@ export class Scrubbing {
     this.#since();
     this.#current = { job, report, startedMs: clock.nowMs() };
     log.info({ volume, cause }, 'a scrub begins');
+    const leftOut = this.#damage.leftOut;
     const whole = await job.run();
     this.#measure();
+    this.#forgetMended();
+    if (whole && this.#damage.leftOut === leftOut) this.#damage.listed();
+    await this.#damage.save();
     report.state = whole ? 'done' : 'stopped';
     report.finishedAt = new Date(clock.wallMs()).toISOString();
     this.#current = null;
     this.#last = report;
-    this.#forgetMended();
     this.#options.fact({ type: 'scrub-finished', report });
     return { ok: true, value: report };
   }
@@ -164,7 +171,9 @@ export class Scrubbing {
   /** A few times a second. `idle`: nothing else is being copied or moved. */
   tick(idle: boolean): void {
     this.#measure();
-    if (this.#closed || !idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
+    if (this.#closed) return;
+    void this.#damage.save();
+    if (!idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
     this.#since();
     if (this.#suspects.size > 0 && this.#options.clock.nowMs() >= this.#mendAfterMs) void this.#mendSuspects();
     else void this.#readBack.step().then(() => this.#forgetMended());
@@ -172,8 +181,9 @@ export class Scrubbing {
 
   /** The last mirror is gone: there is nothing left that could differ. */
   forgetDamage(): void {
-    this.#damaged.clear();
+    this.#damage.clear();
     this.#suspects.clear();
+    void this.#damage.save();
   }
 
   close(): void {
@@ -209,28 +219,29 @@ export class Scrubbing {
   /** What was damaged and is found equal on every copy now was written since. */
   #forgetMended(): void {
     const { sums } = this.#options;
-    for (const damaged of [this.#damaged, this.#suspects]) {
-      for (const offset of damaged.keys()) if (sums.verified.has(offset / sums.regionBytes)) damaged.delete(offset);
-    }
+    const mended = (offset: number): boolean => sums.verified.has(offset / sums.regionBytes);
+    for (const offset of this.#damage.offsets()) if (mended(offset)) this.#damage.delete(offset);
+    for (const offset of this.#suspects) if (mended(offset)) this.#suspects.delete(offset);
   }
 
   #note(mismatch: Mismatch): void {
-    const { volume, log, fact } = this.#options;
+    const { volume, sums, log, fact } = this.#options;
     if (mismatch.repaired) {
-      this.#damaged.delete(mismatch.offset);
+      this.#damage.delete(mismatch.offset);
       this.#suspects.delete(mismatch.offset);
       log.warn({ volume, ...mismatch }, 'a region that was wrong on one copy was mended');
       return;
     }
+    sums.unverify(mismatch.offset / sums.regionBytes);
     if (mismatch.wrong !== '') {
       this.#mendLater(mismatch);
       return;
     }
-    const known = this.#damaged.has(mismatch.offset);
-    this.#damaged.set(mismatch.offset, mismatch.reason);
-    if (known) return;
+    if (!this.#damage.add(mismatch.offset, mismatch.reason)) return;
     log.warn({ volume, ...mismatch }, 'copies differ in a region and it cannot be mended');
-    fact({ type: 'damage', offset: mismatch.offset, lengthBytes: mismatch.lengthBytes, reason: mismatch.reason });
+    // Told when a restart knows it too, or at least when that was tried.
+    const { offset, lengthBytes, reason } = mismatch;
+    void this.#damage.save().then(() => fact({ type: 'damage', offset, lengthBytes, reason }));
   }
 
   /** One copy is wrong and another is right, but it could not be rewritten: a mirror is copied to again, the active target looked at again. */

@@ -91,7 +91,7 @@ export class Volume implements VolumeControl, Device {
       regionBytes,
       extentBytes,
       isMarked: (extent) => intents.isMarked(extent),
-      isDoubtful: (offset, length) => copies.list.some(({ upstream }) => upstream.inDoubt(offset, length)),
+      isDoubtful: (offset, length) => this.#recovery.pending || copies.list.some(({ upstream }) => upstream.inDoubt(offset, length)),
       isClean: (extent) => intents.isClean(extent),
     });
     const path: IoPath = new IoPath({
@@ -143,7 +143,7 @@ export class Volume implements VolumeControl, Device {
     this.#scrubbing = scrubbing;
     this.#sweeper = new MarkSweeper({ ...parts, copies: () => copies.list });
     this.#mirroring = new Mirroring({ ...parts, opener, events, forgetDamage: () => scrubbing.forgetDamage() });
-    this.#succession = new Succession({ ...parts, roles, damaged: () => scrubbing.damagedRegions > 0, sample: () => scrubbing.sample() });
+    this.#succession = new Succession({ ...parts, roles, damaged: () => scrubbing.damaged, sample: () => scrubbing.sample() });
     this.#activeWatch = new ActiveWatch({ ...parts, succession: this.#succession });
   }
 
@@ -222,6 +222,7 @@ export class Volume implements VolumeControl, Device {
       if (copy.mirror.dirty.count === 0) this.#copies.mayCopy(copy);
       this.#copies.add(copy);
     }
+    if (record.mirrors.length === 0) this.#scrubbing.forgetDamage();
     this.#copies.route();
     this.#recovery.copyAgainLater();
     this.path.release();

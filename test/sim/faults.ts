@@ -40,8 +40,7 @@ const USUAL: Record<Fault, number> = {
   hang: 6,
   stall: 5,
   leave: 4,
-  // Where it is asked for only: writes that overlap wait for the deadline one after the other, longer than a run may take.
-  gone: 0,
+  gone: 1,
   eio: 5,
   full: 1,
   // What a gateway knows of contents it forgets when it crashes: only in a theme without crashes.

@@ -427,4 +427,33 @@ test('whatever breaks, restarts and lands late: reads show the newest answered b
   );
 });
 
+test('what a read has shown of a range in doubt stays so, when the old request lands later', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
+  rig.node.hold = (request) => request.command === 1;
+  const late = rig.write(0, filled(1));
+  await turns();
+  const zombie = rig.node.held[0];
+  rig.clock.advance(5000);
+  // The node answers others: its connection is kept.
+  rig.read(4096, 512);
+  await turns();
+  assert.equal(rig.upstream.expire(1000), 1);
+  assert.equal(late.errno, 5);
+  const before = rig.read(0, 512);
+  await turns();
+  assert.deepEqual(before.data, filled(0));
+  assert(records.list('doubt/').length > 0, 'a restart would know what was seen');
+  zombie.land();
+  const after = rig.read(0, 512);
+  await turns();
+  assert.deepEqual(after.data, filled(0));
+  rig.node.hold = () => false;
+  zombie.answer();
+  await turns();
+  rig.clock.advance(ZOMBIE_MS);
+  await turns();
+  assert.deepEqual(rig.node.read(0, 512), filled(0), 'and on the node in the end');
+});
+
 test.run();

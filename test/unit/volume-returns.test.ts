@@ -134,7 +134,7 @@ test('copies that a restart of the gateway finds blank are noticed by their stor
   await again.stop();
 });
 
-test('a write that was given up on and lands after its region was copied is copied again', async () => {
+test('a write that was given up on and lands after its region was copied makes no difference between the copies', async () => {
   const rig = await VolumeRig.start({ settings: { giveUpAfterMs: 1000, hangAfterMs: 60_000 } });
   rig.write(2048, filled(1, 1024));
   await turns();
@@ -151,7 +151,8 @@ test('a write that was given up on and lands after its region was copied is copi
   rig.nodes.a.hold = () => false;
   rig.nodes.a.answerAll();
   await rig.pass(1000);
-  assert.deepEqual(rig.nodes.a.read(2048, 512), filled(2), 'it landed');
+  assert(rig.nodes.a.log.filter((line) => line.startsWith('write 2048')).length > 2, 'what the copy had seen was written over it');
+  assert.deepEqual(rig.nodes.a.read(2048, 512), filled(1));
   assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
   const scrubbed = await rig.finish(rig.volume.scrub('test'));
   assert(scrubbed.ok);
