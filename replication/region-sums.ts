@@ -104,6 +104,11 @@ export class RegionSums {
     this.#root ^= mix(region, sum);
   }
 
+  /** The copies were found to differ there. What is known of its checksum stays. */
+  unverify(region: number): void {
+    if (this.verified.has(region)) this.#unverify(region);
+  }
+
   /** From now on writes to the watched range are noted in it. */
   watch(range: RangeWatch): void {
     this.#watches.add(range);

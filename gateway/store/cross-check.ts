@@ -32,6 +32,7 @@ export class CrossCheck {
   /** Last extent with checksums, and how many are also marked. */
   readonly #sums = new Map<string, { last: number; marked: number }>();
   readonly #doubts = new Map<string, Set<string>>();
+  readonly #damaged = new Set<string>();
   readonly #protected = new Map<string, { active: { node: string; export: string }; epoch: number }>();
 
   /** Marks come before checksums, as their keys do. */
@@ -63,6 +64,9 @@ export class CrossCheck {
       }
       case 'doubt':
         this.#doubts.set(volume, (this.#doubts.get(volume) ?? new Set()).add(parts.slice(0, -1).join('/')));
+        break;
+      case 'damage':
+        this.#damaged.add(rest);
         break;
       case 'protection':
         this.#protected.set(rest, value as { active: { node: string; export: string }; epoch: number });
@@ -154,6 +158,7 @@ export class CrossCheck {
       ['dirty', this.#dirty.keys()],
       ['sum', this.#sums.keys()],
       ['doubt', this.#doubts.keys()],
+      ['damage', this.#damaged],
       ['protection', this.#protected.keys()],
     ];
     for (const [kind, names] of kinds) {

@@ -6,6 +6,7 @@ import type { Log, Records } from '../../replication/world.js';
 import { readHistory, readInForce } from '../health/verdict-record.js';
 import { readCondemned } from '../placement/condemned.js';
 import { decodeRecord as decodeProtection } from '../protection/record.js';
+import { readDamage } from '../volume/damage.js';
 import { readVolume } from '../volume/volume-record.js';
 import { checkFormat } from './store-format.js';
 
@@ -137,6 +138,17 @@ const KINDS: readonly Kind[] = [
     judge: (rest, value) => {
       if (/^[^/]+\/[^/]+\/.*\/replay$/s.test(rest) || /^[^/]+\/[^/]+\/replay$/.test(rest)) return shaped(replaySchema, value);
       return /^[^/]+\/[^/]+\/.*\/[0-9a-f]{8}$/s.test(rest) ? shaped(doubtSchema, value) : damage('its key names no range');
+    },
+  },
+  {
+    name: 'damage',
+    prefix: 'damage/',
+    judge: (rest, value, key) => {
+      const told = complaint(key, value, (records, { error }) => {
+        const read = readDamage(records, rest);
+        if (!read.ok) error({}, read.message);
+      });
+      return told === null ? null : warning(told);
     },
   },
   {

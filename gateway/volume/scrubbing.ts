@@ -1,6 +1,6 @@
 // What a volume does to know that its copies are alike: scrubs that are asked for, the reading back in the background, a sample
 // before a flip, and the list of regions that differ where nobody can tell which copy is right.
-import { type ComparedCopy, Comparer, type Mismatch } from '../../replication/comparer.js';
+import { type ComparedCopy, Comparer, type Mismatch, type MismatchKind } from '../../replication/comparer.js';
 import type { Hasher } from '../../replication/hasher.js';
 import type { RangeLock } from '../../replication/range-lock.js';
 import { ReadBack } from '../../replication/read-back.js';
@@ -58,9 +58,9 @@ export class Scrubbing {
     const { sums, sizeBytes, clock, records, volume, log } = options;
     this.#damage = new Damage(records, volume, log);
     this.#readBack = new ReadBack({
-      comparer: this.#comparer((mismatch) => {
+      comparer: this.#comparer((mismatch, kind) => {
         if (this.#found.length < FOUND_MAX) this.#found.push(mismatch);
-        this.#note(mismatch);
+        this.#note(mismatch, kind);
       }),
       sums,
       sizeBytes,
@@ -91,7 +91,7 @@ export class Scrubbing {
   refusal(): Outcome<never> | null {
     const { volume } = this.#options;
     if (!this.#damage.any) return null;
-    const count = this.#damage.leftOut > 0 ? `More than ${this.#damage.count}` : `${this.#damage.count}`;
+    const count = this.#damage.leftOut > 0 ? `At least ${this.#damage.count + 1}` : `${this.#damage.count}`;
     return refuse(
       'copies-differ',
       `${count} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
@@ -146,9 +146,9 @@ export class Scrubbing {
       bytesPerSecond: 0,
     };
     this.#found = [];
-    const comparer = this.#comparer((mismatch) => {
+    const comparer = this.#comparer((mismatch, kind) => {
       report.mismatches.push(mismatch);
-      this.#note(mismatch);
+      this.#note(mismatch, kind);
     });
     const job = new Scrub({ comparer, sizeBytes, saved: () => this.#save() });
     this.#since();
@@ -192,7 +192,7 @@ export class Scrubbing {
     this.#readBack.stop();
   }
 
-  #comparer(found: (mismatch: Mismatch) => void): Comparer {
+  #comparer(found: (mismatch: Mismatch, kind: MismatchKind) => void): Comparer {
     const { copies, sizeBytes, lock, sums, hasher, throttle, clock } = this.#options;
     return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, found });
   }
@@ -224,7 +224,7 @@ export class Scrubbing {
     for (const offset of this.#suspects) if (mended(offset)) this.#suspects.delete(offset);
   }
 
-  #note(mismatch: Mismatch): void {
+  #note(mismatch: Mismatch, kind: MismatchKind): void {
     const { volume, sums, log, fact } = this.#options;
     if (mismatch.repaired) {
       this.#damage.delete(mismatch.offset);
@@ -233,8 +233,8 @@ export class Scrubbing {
       return;
     }
     sums.unverify(mismatch.offset / sums.regionBytes);
-    if (mismatch.wrong !== '') {
-      this.#mendLater(mismatch);
+    if (kind !== 'undecided') {
+      this.#mendLater(mismatch, kind);
       return;
     }
     if (!this.#damage.add(mismatch.offset, mismatch.reason)) return;
@@ -244,14 +244,17 @@ export class Scrubbing {
     void this.#damage.save().then(() => fact({ type: 'damage', offset, lengthBytes, reason }));
   }
 
-  /** One copy is wrong and another is right, but it could not be rewritten: a mirror is copied to again, the active target looked at again. */
-  #mendLater(mismatch: Mismatch): void {
+  /**
+   * A copy is wrong, or cannot be read, and could not be rewritten: a mirror is copied to again, the active target looked at again.
+   * Where that cannot be read nobody need be kept from reading it.
+   */
+  #mendLater(mismatch: Mismatch, kind: MismatchKind): void {
     const { copies, volume, log } = this.#options;
     const copy = copies().find(({ name }) => name === mismatch.wrong);
-    if (copy === undefined || this.#suspects.has(mismatch.offset)) return;
-    log.warn({ volume, ...mismatch }, 'a region is wrong on one copy and cannot be mended yet');
-    if (copy.mirror === null) this.#suspects.add(mismatch.offset);
-    else copy.mirror.copyAgain(mismatch.offset, mismatch.lengthBytes, 'its node refused to be mended');
+    if (this.#suspects.has(mismatch.offset)) return;
+    log.warn({ volume, ...mismatch }, 'a region is wrong or cannot be read on a copy and cannot be mended yet');
+    if (copy?.mirror === null && kind === 'wrong') this.#suspects.add(mismatch.offset);
+    copy?.mirror?.copyAgain(mismatch.offset, mismatch.lengthBytes, 'its node refused to be mended');
   }
 
   #measure(): void {

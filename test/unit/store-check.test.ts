@@ -66,6 +66,7 @@ const SOUND: [string, unknown][] = [
   ['sum/vol0/00000002', new Uint8Array(520)],
   ['doubt/vol0/a/vol0/00000000', { offset: 512, end: 1024, segments: [{ offset: 512, end: 1024, data: new Uint8Array(512) }] }],
   ['doubt/vol0/a/vol0/replay', [[0, 4096]]],
+  ['damage/vol0', { format: 1, regions: [[65536, 'the copies differ']], more: false }],
   ['free/c/old', FREED],
   ['protection/vol0', PROTECTION],
   ['event/0000000000000001', EVENT],
@@ -148,6 +149,8 @@ const FOUND: [string, [string, unknown][], 'damage' | 'warning', RegExp][] = [
   ],
   ['a target of two volumes', [['volume/vol1', { ...VOLUME, name: 'vol1', mirrors: [], active: MIRROR.target }]], 'damage', /also one of/],
   ['a target that is ours no more', [['ours/b/vol0', { volume: 'vol9' }]], 'damage', /names vol9|has no record/],
+  ['damage that cannot be read', [['damage/vol0', { format: 1, regions: [['x', 1]], more: false }]], 'warning', /before a scrub/],
+  ['damage of no volume', [['damage/vol9', { format: 1, regions: [], more: true }]], 'damage', /volume vol9, which has no record/],
   ['a lost volume', [['mark/vol9/00000000', 1]], 'damage', /volume vol9, which has no record/],
   ['a volume older than protection', [['protection/vol0', { ...PROTECTION, epoch: 3 }]], 'damage', /protection saw it at epoch 3/],
   [
