@@ -35,6 +35,9 @@ export interface Mismatch {
   reason: string;
 }
 
+/** wrong: other bytes than the right copy. unreadable: it, or every copy, refuses to be read there. undecided: copies differ and nobody can tell. */
+export type MismatchKind = 'wrong' | 'unreadable' | 'undecided';
+
 export interface ComparerOptions {
   /** The active copy first; asked again for every range, because a flip may come in between. */
   copies(): ComparedCopy[];
@@ -44,7 +47,7 @@ export interface ComparerOptions {
   hasher: Hasher;
   throttle: Throttle;
   clock: Clock;
-  found(mismatch: Mismatch): void;
+  found(mismatch: Mismatch, kind: MismatchKind): void;
 }
 
 /** all: every copy was looked at; some: one that does not answer was left out; none: there is nothing to compare with, or it was stopped. */
@@ -189,7 +192,9 @@ export class Comparer {
       if (right >= 0 && found[at] === rightSum) continue;
       const copy = copies[at];
       if (right < 0) {
-        if (at === 0) this.#report({ offset, lengthBytes: length, wrong: '', repaired: false, reason: undecided(known, found) });
+        if (at > 0) continue;
+        const kind = found.every((sum) => sum === null) ? 'unreadable' : 'undecided';
+        this.#options.found({ offset, lengthBytes: length, wrong: '', repaired: false, reason: undecided(known, found) }, kind);
         continue;
       }
       const why =
@@ -200,13 +205,14 @@ export class Comparer {
             : 'most other copies differ from it';
       if (!this.#stillThere(copies)) return;
       const repaired = await this.#rewrite(copy, offset, length, contents[right]!, rightSum!);
-      this.#report({
+      const mismatch = {
         offset,
         lengthBytes: length,
         wrong: copy.name,
         repaired,
         reason: `${why}; ${repaired ? `rewritten from ${copies[right].name} and read back` : 'rewriting it failed'}`,
-      });
+      };
+      this.#options.found(mismatch, found[at] === null ? 'unreadable' : 'wrong');
     }
     if (right >= 0) sums.set(region, rightSum!);
   }
@@ -246,10 +252,6 @@ export class Comparer {
   /** Null: refused. Undefined: no answer in time. */
   #readInTime(device: Device, offset: number, length: number): Promise<Buffer | null | undefined> {
     return within(this.#options.clock, LOCKED_READ_MS, this.#read(device, offset, length));
-  }
-
-  #report(mismatch: Mismatch): void {
-    this.#options.found(mismatch);
   }
 }
 
