@@ -76,7 +76,7 @@ export class GuardKeeper {
   /** A read was answered by the node: it gets the newest bytes that are kept, and what it shows of guarded ranges is kept from now on. */
   read(offset: number, bytes: Buffer): void {
     this.#guards.patch(offset, bytes);
-    if (!this.#guards.pin(offset, bytes) || this.#doubts === null) return;
+    if (!this.#guards.pin(offset, bytes, this.#options.clock.nowMs()) || this.#doubts === null) return;
     for (const range of this.#guards.ranges()) if (touches(range, offset, bytes.length)) this.#unsaved.add(range);
   }
 

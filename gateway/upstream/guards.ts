@@ -86,16 +86,16 @@ export class Guards {
 
   /**
    * A read is going to be answered with these bytes, so they are what is there from now on: where nothing newer is kept they are, so
-   * that an old request which lands later changes nothing that was seen. False: nothing was new.
+   * that an old request which lands later changes nothing that was seen. Not where none can land any more. False: nothing was new.
    */
-  pin(offset: number, bytes: Buffer): boolean {
+  pin(offset: number, bytes: Buffer, nowMs: number): boolean {
     const seen = new IntervalSet();
     for (const segment of this.#segments) seen.add(segment.offset, segment.end);
     let fresh = false;
     for (const range of this.#ranges) {
       const from = Math.max(offset, range.offset);
       const to = Math.min(offset + bytes.length, range.end);
-      if (from >= to) continue;
+      if (from >= to || range.expiresMs <= nowMs) continue;
       for (const [start, end] of seen.add(from, to)) {
         this.#replace({ offset: start, end, data: Buffer.from(bytes.subarray(start - offset, end - offset)) });
         fresh = true;

@@ -456,4 +456,33 @@ test('what a read has shown of a range in doubt stays so, when the old request l
   assert.deepEqual(rig.node.read(0, 512), filled(0), 'and on the node in the end');
 });
 
+test('a read of a range whose record is being struck off brings the record not back', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
+  const doubts = (): string[] => [...records.list('doubt/')].map(([key]) => key).filter((key) => !key.endsWith('/replay'));
+  rig.node.hold = (request) => request.command === 1;
+  rig.write(0, filled(1));
+  rig.clock.advance(5000);
+  rig.read(4096, 512);
+  await turns();
+  rig.upstream.expire(1000);
+  rig.read(0, 256);
+  await turns();
+  assert.equal(doubts().length, 1, 'guarded, and half of it was seen');
+  rig.node.hold = (request) => request.command === 3;
+  rig.node.held[0].answer();
+  await turns();
+  records.held = true;
+  rig.node.held[0].answer();
+  await turns();
+  const read = rig.read(0, 512);
+  await turns();
+  records.held = false;
+  records.release();
+  await turns();
+  assert.equal(read.errno, 0);
+  assert.equal(rig.upstream.guardedRanges, 0);
+  assert.deepEqual(doubts(), [], 'a restart would write old bytes again');
+});
+
 test.run();
