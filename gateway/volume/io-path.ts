@@ -163,6 +163,8 @@ export class IoPath implements Device {
       if (op.pendingErrno !== 0) this.#failed(op, op.pendingErrno);
       else if (op.writes) {
         if (op.sent && !op.resent) {
+          // Zeroes that were begun may have been seen: not being fast is no way out any more.
+          op.fast = false;
           op.resent = true;
           this.#resent += 1;
         }
