@@ -75,6 +75,12 @@ export class SimNode implements Listening {
     return this.#hung;
   }
 
+  /** Requests of connections that the gateway, or one before it, has given up are still to land. */
+  get hasOldRequests(): boolean {
+    for (const waiting of this.#requests.values()) if (waiting.connection.line.gatewayClosedMs !== null) return true;
+    return false;
+  }
+
   addExport(name: string, sizeBytes: number): SimDisk {
     const disk = new SimDisk(sizeBytes, this.random.fork(name));
     this.disks.set(name, disk);
@@ -299,7 +305,6 @@ export class SimNode implements Listening {
 
   #hasZombies(): boolean {
     for (const connection of this.#connections) if (connection.line.gatewayClosedMs !== null) return true;
-    for (const waiting of this.#requests.values()) if (waiting.connection.line.gatewayClosedMs !== null) return true;
-    return false;
+    return this.hasOldRequests;
   }
 }

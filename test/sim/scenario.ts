@@ -348,6 +348,8 @@ class Run {
       const why = this.#incarnation.unsettled(name);
       if (why !== null) return why;
     }
+    // What nobody answered may still take effect: what hosts read before would differ from the disks.
+    for (const node of this.world.nodes) if (node.hasOldRequests) return `requests that nobody waits for may still land on ${node.name}`;
     return null;
   }
 
