@@ -179,7 +179,10 @@ export class RegionSums {
   }
 
   /** Up to `most` ranges with the checksum each must have, spread over the volume; others each time. `counts`: does the range? */
-  samples(most: number, counts: (offset: number, length: number) => boolean): { offset: number; length: number; sum: bigint }[] {
+  samples(
+    most: number,
+    counts: (offset: number, length: number, sum: bigint) => boolean,
+  ): { offset: number; length: number; sum: bigint }[] {
     const { regions, sizeBytes } = this.verified;
     const samples: { offset: number; length: number; sum: bigint }[] = [];
     const looks = Math.min(regions, most * LOOKS_PER_SAMPLE);
@@ -191,7 +194,7 @@ export class RegionSums {
       const sum = this.get(this.#cursor);
       const offset = this.#cursor * this.regionBytes;
       const length = Math.min(this.regionBytes, sizeBytes - offset);
-      if (sum !== null && counts(offset, length)) samples.push({ offset, length, sum });
+      if (sum !== null && counts(offset, length, sum)) samples.push({ offset, length, sum });
     }
     return samples;
   }

@@ -13,6 +13,8 @@ export interface ContentsFinding {
   /** Samples that could be read, and how many of them were not what they must be. */
   checked: number;
   wrong: number;
+  /** How many were right and not zeroes, which any blank target has. */
+  held: number;
   /** How many of the wrong ones are witnesses: writes that the target had flushed, lately as a rule. */
   lost: number;
   /** Every wrong one reads as zeroes. */
@@ -27,7 +29,7 @@ export class ContentsCheck {
   readonly #hasher: Hasher;
   readonly #sender: ReplaySender;
   readonly #done: (finding: ContentsFinding) => void;
-  readonly #finding: ContentsFinding = { checked: 0, wrong: 0, lost: 0, blank: true, ranges: [] };
+  readonly #finding: ContentsFinding = { checked: 0, wrong: 0, held: 0, lost: 0, blank: true, ranges: [] };
   #next = 0;
   #running = 0;
   #stopped = false;
@@ -83,10 +85,14 @@ export class ContentsCheck {
   #judge(sample: Sample, witness: boolean, data: Buffer): void {
     const finding = this.#finding;
     finding.checked += 1;
-    if (this.#hasher.sum(data) === sample.sum) return;
+    const zero = data.every((byte) => byte === 0);
+    if (this.#hasher.sum(data) === sample.sum) {
+      if (!zero) finding.held += 1;
+      return;
+    }
     finding.wrong += 1;
     if (witness) finding.lost += 1;
     finding.ranges.push({ offset: sample.offset, length: sample.length });
-    if (data.some((byte) => byte !== 0)) finding.blank = false;
+    if (!zero) finding.blank = false;
   }
 }

@@ -21,6 +21,8 @@ import type { VolumeSettings } from './volume-settings.js';
 const STALL_MS = 2000;
 /** Regions with a known checksum that a target is asked for when it comes back. */
 const SAMPLES = 32;
+/** Regions of zeroes among what it is asked for besides: a blank target has them too. */
+const ZERO_SAMPLES = 8;
 
 /** Makes the connection to a target, not started. Refuses a node or an address nobody knows. */
 export type Connect = (target: TargetRef, needs: Requirements, events: UpstreamEvents, memory: TargetMemory) => Outcome<Upstream>;
@@ -147,8 +149,13 @@ export class CopyOpener {
   /** Regions of known checksum that a copy must hold whatever it has not flushed. */
   #expected(copy: Copy): Sample[] {
     const { mirror } = copy;
-    const { copies, sums, unsure } = this.#options;
+    const { copies, sums, hasher, unsure } = this.#options;
     if (unsure() || (mirror === null && copy !== copies.active)) return [];
-    return sums.samples(SAMPLES, (offset, length) => mirror === null || mirror.holds(offset, length));
+    const holds = (offset: number, length: number): boolean => mirror === null || mirror.holds(offset, length);
+    const zero = hasher.sum(Buffer.alloc(sums.regionBytes));
+    return [
+      ...sums.samples(SAMPLES, (offset, length, sum) => sum !== zero && holds(offset, length)),
+      ...sums.samples(ZERO_SAMPLES, (offset, length, sum) => sum === zero && holds(offset, length)),
+    ];
   }
 }

@@ -10,6 +10,9 @@ import type { CopyEvents } from './copy-opener.js';
 import type { RecordKeeper } from './record-keeper.js';
 import { oursKey } from './volume-record.js';
 
+/** So many samples must be right for each wrong one, or it is not a few regions that went bad. */
+const ROTTEN_PER_HELD = 8;
+
 export interface CopyWatchOptions {
   volume: string;
   copies: Copies;
@@ -66,10 +69,10 @@ export class CopyWatch implements CopyEvents {
   async unlike(copy: Copy, finding: ContentsFinding): Promise<boolean> {
     const { copies, keeper, records, log, volume, suspect } = this.#options;
     const { mirror } = copy;
-    const ours = finding.blank || finding.wrong < finding.checked;
+    const ours = finding.blank || finding.held > 0;
     log.error({ volume, target: copy.target, ...finding }, 'a target came back with other contents');
     if (copies.closed || copies.isLeaving(copy)) return false;
-    if (finding.lost === 0 && finding.wrong < finding.checked) {
+    if (finding.lost === 0 && finding.wrong * ROTTEN_PER_HELD <= finding.held) {
       for (const { offset, length } of finding.ranges) {
         if (mirror !== null) mirror.copyAgain(offset, length, 'it came back with regions that are not what was written there');
         else suspect(offset);

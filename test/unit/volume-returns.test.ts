@@ -160,4 +160,20 @@ test('a write that was given up on and lands after its region was copied makes n
   await rig.stop();
 });
 
+test('zeroes are no sign that a target is what it was: a blank mirror of a volume that is mostly empty is copied anew', async () => {
+  // No witness is taken so early after the start.
+  const rig = await VolumeRig.start({ zombieMs: 1000 });
+  rig.write(rig.sizeBytes - 8192, filled(7, 8192));
+  await turns();
+  rig.flush();
+  await rig.addMirror('b');
+  await rig.until(() => rig.records.list('dirty/v/').length === 0, 'the mirror has flushed all it lacked');
+  replaceDisk(rig.nodes.b, 0);
+  await turns();
+  await rig.until(() => rig.state('b') === 'synced', 'the mirror is whole again');
+  assert.deepEqual(conditions(rig), ['lost', 'copying', 'synced']);
+  assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
+  await rig.stop();
+});
+
 test.run();
