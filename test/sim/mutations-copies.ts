@@ -54,7 +54,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     name: '2-copy-of-what-the-source-may-lose',
     breaks: 'a mirror has writes that the source lost with its power, and nobody knows',
     edits: [{ file: MIRRORING, find: 'errno = await perform(copies.source, new PromisedRequest(OP.FLUSH, 0, 0));', replace: 'errno = 0;' }],
-    caughtBy: { weights: { 'power-loss': 3, 'gateway-crash': 3, 'add-mirror': 3 } },
+    caughtBy: { test: 'test/unit/volume-mirroring.test.ts' },
   },
   {
     name: '3-mark-goes-when-one-copy-has-flushed',

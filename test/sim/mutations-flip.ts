@@ -62,7 +62,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     edits: [
       { file: ACTIVE_WATCH, find: 'if (upstream.ready && ageMs > settings().hangAfterMs)', replace: 'if (upstream.ready && ageMs < 0)' },
     ],
-    caughtBy: { weights: { gone: 2, hang: 1 } },
+    caughtBy: { test: 'test/unit/volume-flip.test.ts' },
   },
   {
     name: '14-reverse-mirror-forgets-while-away',

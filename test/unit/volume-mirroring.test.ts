@@ -71,4 +71,17 @@ test('a mirror that is being added when the volume is closed is not begun', asyn
   assert.deepEqual(rig.record().mirrors, []);
 });
 
+test('a copy begins when the source has flushed: nothing is copied that it may still lose', async () => {
+  const rig = await VolumeRig.start();
+  rig.nodes.a.volatile = true;
+  rig.write(0, filled(1));
+  await turns();
+  const { log } = rig.nodes.a;
+  assert(!log.includes('flush'));
+  await rig.addMirror('b');
+  const firstRead = log.findIndex((line) => line.startsWith('read'));
+  assert(firstRead >= 0 && log.slice(0, firstRead).includes('flush'), log.join(', '));
+  await rig.stop();
+});
+
 test.run();
