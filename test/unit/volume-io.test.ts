@@ -93,7 +93,10 @@ test("a mirror's errors, hangs and losses never reach a host", async () => {
     rig.nodes.b.hold = () => false;
     rig.nodes.b.held.length = 0;
     rig.nodes.b.up = true;
-    await rig.until(() => rig.state('b') === 'synced', 'in step in the end');
+    await rig.until(() => {
+      const [{ state, lagBytes }] = rig.volume.mirrors();
+      return state === 'synced' && lagBytes === 0;
+    }, 'in step in the end');
     assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
     await rig.stop();
   }
