@@ -47,8 +47,10 @@ export class Scrubbing {
   /** Regions that are wrong on the active copy alone, by offset: read elsewhere until they are mended, which is tried again. */
   readonly #suspects = new Set<number>();
   #mendAfterMs = 0;
+  /** The latest step of the reading back. */
+  #background: Promise<void> = Promise.resolve();
   /** What was found outside of a scrub since the last one: the next one reports it. */
-  #found: Mismatch[] = [];
+  readonly #found: Mismatch[] = [];
   /** When the oldest of what is verified now was read back, or before. */
   #verifiedSince: number | null = null;
   #closed = false;
@@ -142,10 +144,9 @@ export class Scrubbing {
       state: 'running',
       comparedBytes: 0,
       totalBytes: sizeBytes,
-      mismatches: this.#found,
+      mismatches: [],
       bytesPerSecond: 0,
     };
-    this.#found = [];
     const comparer = this.#comparer((mismatch, kind) => {
       report.mismatches.push(mismatch);
       this.#note(mismatch, kind);
@@ -154,6 +155,9 @@ export class Scrubbing {
     this.#since();
     this.#current = { job, report, startedMs: clock.nowMs() };
     log.info({ volume, cause }, 'a scrub begins');
+    // What the reading back is mending at this moment would be found right by the scrub: it is reported, too.
+    await this.#background;
+    report.mismatches.push(...this.#found.splice(0));
     const leftOut = this.#damage.leftOut;
     const whole = await job.run();
     this.#measure();
@@ -175,8 +179,8 @@ export class Scrubbing {
     void this.#damage.save();
     if (!idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
     this.#since();
-    if (this.#suspects.size > 0 && this.#options.clock.nowMs() >= this.#mendAfterMs) void this.#mendSuspects();
-    else void this.#readBack.step().then(() => this.#forgetMended());
+    if (this.#suspects.size > 0 && this.#options.clock.nowMs() >= this.#mendAfterMs) this.#background = this.#mendSuspects();
+    else this.#background = this.#readBack.step().then(() => this.#forgetMended());
   }
 
   /** The last mirror is gone: there is nothing left that could differ. */

@@ -67,6 +67,26 @@ test('damage that the reading back finds is mended, and the next scrub reports i
   await rig.stop();
 });
 
+test('damage that the reading back is mending when a scrub begins is in its report', async () => {
+  const rig = await written();
+  await rig.addMirror('b');
+  rig.nodes.b.bytes.fill(0xee, 8192, 8200);
+  // The repair by the reading back hangs.
+  rig.nodes.b.hold = (request) => request.command === 1 && request.offset === 8192;
+  await rig.until(() => rig.nodes.b.held.length > 0, 'the reading back mends');
+  const scrub = rig.volume.scrub('test');
+  await turns();
+  rig.nodes.b.hold = () => false;
+  rig.nodes.b.answerAll();
+  const scrubbed = await rig.finish(scrub);
+  assert(scrubbed.ok);
+  assert.deepEqual(
+    scrubbed.value.mismatches.map(({ offset, repaired }) => [offset, repaired]),
+    [[8192, true]],
+  );
+  await rig.stop();
+});
+
 test('a mirror that does not hold what it was given is not flipped to', async () => {
   const rig = await written();
   await rig.addMirror('b');
