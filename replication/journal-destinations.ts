@@ -7,9 +7,10 @@ export class JournalDestinations {
   readonly #entries = new Map<number, DestinationFact>();
   #version = 0;
 
-  /** Those that were covered when `facts` were written. What they say of sequences from `nextSequence` on is of records that are gone. */
-  static recovered(facts: DestinationFact[], nextSequence: number): JournalDestinations {
+  /** Those that were covered when `facts` were written. What they say of sequences from `nextSequence` on is of records that are gone. `loose`: they count as news. */
+  static recovered(facts: DestinationFact[], loose: boolean, nextSequence: number): JournalDestinations {
     const table = new JournalDestinations();
+    if (loose) table.#version = 1;
     for (const { id, joined, durable } of facts) {
       if (durable < joined - 1) continue;
       table.#entries.set(id, { id, joined: Math.min(joined, nextSequence), durable: Math.min(durable, nextSequence - 1) });

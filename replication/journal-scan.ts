@@ -51,6 +51,8 @@ export interface ScanResult {
   /** The newest batch that is surely there. */
   lastNumber: number;
   destinations: DestinationFact[];
+  /** What is said of the destinations was found behind the chain's end, where the next batches go: it is to be said again. */
+  destinationsLoose: boolean;
   incomplete: Incompleteness | null;
   /** Larger than the sequence of any record whose header is in the ring. */
   unusedSequence: number;
@@ -109,7 +111,8 @@ export async function scanJournal(source: Source, superblock: Superblock, epochM
     const lastNumber = next.number - 1;
     const place = { ...next, number: Math.max(next.number, (swept.newest?.number ?? 0) + 1) };
     const unusedSequence = Math.max(next.sequence, swept.unusedSequence);
-    return { batches, next: place, lastNumber, destinations: newest.destinations, incomplete, unusedSequence };
+    const destinationsLoose = swept.newest !== null && swept.newest.number !== lastNumber;
+    return { batches, next: place, lastNumber, destinations: newest.destinations, destinationsLoose, incomplete, unusedSequence };
   }
 }
 

@@ -106,7 +106,7 @@ export class Journal {
     const nextSequence = Math.max(scan.incomplete === null ? scan.next.sequence : scan.unusedSequence, options.firstSequence);
     this.#sequence = nextSequence - 1;
     this.#recoveredSequence = this.#sequence;
-    this.#destinations = JournalDestinations.recovered(scan.destinations, scan.next.sequence);
+    this.#destinations = JournalDestinations.recovered(scan.destinations, scan.destinationsLoose, scan.next.sequence);
     this.#ring = new JournalRing(scan.batches, { ...scan.next, sequence: nextSequence });
     const { facts } = this.#destinations;
     const tailAddress = this.#ring.tail.address;

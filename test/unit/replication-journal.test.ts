@@ -371,6 +371,30 @@ test('a batch that follows another history is not taken for the next', async () 
   assert.deepEqual(found, [0x5a, 22]);
 });
 
+test('what only a torn batch says of the mirrors is said again before a sync is answered: the next batches overwrite it', async () => {
+  const before = await covered();
+  for (let i = 0; i < 2; i += 1) {
+    write(before.journal, 100);
+    before.journal.sync({ journaled: () => {} });
+    await turn();
+  }
+  const image = before.disk.image;
+  image.fill(0, RING_START, RING_START + BLOCK_BYTES);
+  const header = decodeHeader(image, RING_START + BLOCK_BYTES, sum);
+  assert(header !== null && header.destinations.length === 1, 'the second batch names the mirror');
+  // As if nothing had been synced.
+  encodeHeader(image.subarray(RING_START + BLOCK_BYTES), { ...header, synced: 0 }, sum);
+  const { journal, disk } = await open(new CrashDisk(image));
+  assert.equal(journal.incomplete, null);
+  assert.equal(journal.shortfall(1), null);
+  const answers: number[] = [];
+  journal.sync({ journaled: (errno) => answers.push(errno) });
+  while (answers.length === 0) await turn();
+  assert.equal(disk.writes, 1);
+  const again = decodeHeader(disk.image, RING_START, sum);
+  assert.deepEqual(again?.destinations, [{ id: 1, joined: 1, durable: 0 }]);
+});
+
 test('a journal that was started anew holds nothing of before and uses no sequence twice', async () => {
   const { journal, disk } = await covered();
   for (let i = 0; i < 3; i += 1) {
