@@ -131,7 +131,8 @@ export class Comparer {
       if (piece === undefined) return undefined;
       sums.push(...piece);
     }
-    return sums;
+    // A target that came back without what it held was read as what it is now.
+    return copy.mirror === null || copy.mirror.mayRead(offset, length) ? sums : undefined;
   }
 
   /** Undefined: the checksums cannot be computed. Nothing can be compared then, so it ends. */
@@ -164,6 +165,8 @@ export class Comparer {
       const inTime = await Promise.all(copies.map((copy) => this.#readInTime(copy.device, offset, length)));
       // Late says nothing about the bytes: another pass will look again.
       if (inTime.includes(undefined) || !this.#stillThere(copies)) return;
+      // A mirror whose target came back without what it held was right a moment ago.
+      if (!copies.every(({ mirror }) => mirror === null || mirror.mayRead(offset, length))) return;
       const contents = inTime as (Buffer | null)[];
       const found = contents.map((data) => (data === null ? null : hasher.sum(data)));
       if (found.every((sum) => sum !== null && sum === found[0])) {
