@@ -38,7 +38,7 @@ export type NodeConfig =
 
 export interface PolicyConfig {
   name: string;
-  mirror: { standing: number; onPrediction: number; durability: 'async' | 'sync'; queueBytes: number };
+  mirror: { standing: number; onPrediction: number; durability: 'async' | 'journal' | 'sync'; queueBytes: number };
   /** `minimum` bounds the adaptive threshold from below. */
   prediction: { threshold: 'adaptive' | number; minimum: number; horizonMs: number };
   flip: { automatic: boolean; deadlineMs: number; afterSyncedMs: number };

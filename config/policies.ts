@@ -13,12 +13,6 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
     const least = formatDuration(failover.hangAfter);
     report([...path, 'failover', 'giveUpAfter'], `must be at least hangAfter (${least}): before that a request counts as merely slow`);
   }
-  // The one place that refuses the journal: with the queue on disk this check goes, and `durability` in config.ts gains it.
-  if (mirror.durability === 'journal') {
-    const right = 'write sync, whose promise is stronger (every mirror has a write before it is answered as durable), or async';
-    report([...path, 'mirror', 'durability'], `journal is not available in this version: ${right}`);
-    return null;
-  }
   return {
     name,
     mirror: { standing: mirror.standing, onPrediction: mirror.onPrediction, durability: mirror.durability, queueBytes: mirror.queue },

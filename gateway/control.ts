@@ -72,6 +72,20 @@ export interface ScrubReport {
   bytesPerSecond: number;
 }
 
+export const JOURNAL_STATES = ['opening', 'ready', 'failed'] as const;
+
+/** The journal of a volume whose policy says `durability: journal`. */
+export interface JournalView {
+  /** opening: it is being made. failed: its disk refuses; flushes wait for the mirrors in step instead. */
+  state: (typeof JOURNAL_STATES)[number];
+  reason: string | null;
+  /** Bytes that some mirror does not have on stable storage yet, and how many there may be. */
+  usedBytes: number;
+  sizeBytes: number;
+  /** Nodes whose mirrors it can make complete. */
+  covers: string[];
+}
+
 export interface VolumeView {
   name: string;
   size: number;
@@ -86,6 +100,8 @@ export interface VolumeView {
   labels: Record<string, string>;
   active: TargetRef;
   mirrors: MirrorView[];
+  /** Null unless the policy wants one. */
+  journal: JournalView | null;
   clients: string[];
   scrub: ScrubReport | null;
   lastFlip: FlipCertificate | null;
@@ -115,6 +131,9 @@ export type VolumeFact =
   | { type: 'target-blocked'; target: TargetRef; reason: string }
   | { type: 'flipped'; certificate: FlipCertificate }
   | { type: 'scrub-finished'; report: ScrubReport }
+  | { type: 'journal-state'; state: JournalView['state']; reason: string | null }
+  /** A mirror has by the journal all that hosts flushed, while the active target does not answer since the start. */
+  | { type: 'journal-replayed'; target: TargetRef; records: number }
   | { type: 'damage'; offset: number; lengthBytes: number; reason: string };
 
 /** What a policy makes of a node: probability that it fails within the policy's horizon, and whether that is enough. */

@@ -5,7 +5,7 @@ import type { Config, PolicyConfig, VolumeConfig } from '../config/config.js';
 import { readConfig } from '../config/load.js';
 import { formatProblem } from '../config/problem.js';
 import { plural } from '../config/plural.js';
-import { type ConfigChange, diffConfig, type Remark } from '../config/reload.js';
+import { diffConfig } from '../config/reload.js';
 import type { Clock, Log, Records } from '../replication/world.js';
 import type { ReloadReport } from './api/backend.js';
 import { ApiServer } from './api/server.js';
@@ -26,6 +26,7 @@ import { tellFact } from './service/fact-events.js';
 import { GatewayBackend } from './service/gateway-backend.js';
 import { GatewayMetricsSource } from './service/gateway-metrics.js';
 import { PredictorOracle } from './service/predictor-oracle.js';
+import { sayChange, sayRemark } from './service/reload-words.js';
 import { sourcesOf } from './service/health-sources.js';
 import { SampleIntake } from './service/sample-intake.js';
 import { ServedVolume, type ServiceWorld } from './service/served-volume.js';
@@ -33,6 +34,7 @@ import { trimTarget } from './service/target-trim.js';
 import { UsedTargets } from './service/used-targets.js';
 import { VolumeExports } from './service/volume-export.js';
 import { DataDirectory } from './store/data-directory.js';
+import { JournalDirectory } from './store/journal-directory.js';
 import { LmdbRecords } from './store/lmdb-records.js';
 
 const CLOSE_GRACE_MS = 5000;
@@ -163,6 +165,7 @@ class Gateway implements RunningGateway {
       ...world,
       fleet: this.#fleet,
       hasher,
+      journals: new JournalDirectory(directory.path, hasher.sum),
       adopt: options.adopt ?? false,
       usedBy: (target, except) => this.#used.usedBy(target, except),
       fact: (name, fact) => this.#fact(name, fact),
@@ -360,31 +363,6 @@ class Gateway implements RunningGateway {
 function policiesInUse({ policies, volumes }: Config): PolicyConfig[] {
   const named = new Set(['default', ...volumes.map(({ policy }) => policy.name)]);
   return policies.filter(({ name }) => named.has(name));
-}
-
-function sayRemark({ path, message }: Remark): string {
-  return `${path} ${message}`;
-}
-
-function sayChange(change: ConfigChange): string {
-  switch (change.type) {
-    case 'server-changed':
-      return `server: ${change.keys.join(', ')}`;
-    case 'node-added':
-    case 'node-changed':
-      return `${change.type.replace('-', ' ')}: ${change.node.id}`;
-    case 'node-removed':
-      return `node removed: ${change.id}`;
-    case 'policy-added':
-    case 'policy-changed':
-      return `${change.type.replace('-', ' ')}: ${change.policy.name}`;
-    case 'policy-removed':
-    case 'volume-removed':
-      return `${change.type.replace('-', ' ')}: ${change.name}`;
-    case 'volume-added':
-    case 'volume-changed':
-      return `${change.type.replace('-', ' ')}: ${change.volume.name}`;
-  }
 }
 
 function packageVersion(): string {

@@ -8,6 +8,7 @@ export class Bitmap {
   readonly regions: number;
   readonly #words: Uint32Array;
   #count = 0;
+  #additions = 0;
 
   /** `regionBytes` is a power of two. */
   constructor(sizeBytes: number, regionBytes: number) {
@@ -15,6 +16,11 @@ export class Bitmap {
     this.regionBytes = regionBytes;
     this.regions = Math.ceil(sizeBytes / regionBytes);
     this.#words = new Uint32Array(Math.ceil(this.regions / 32));
+  }
+
+  /** Grows whenever a region is set that was not: unchanged, nothing was set meanwhile. */
+  get additions(): number {
+    return this.#additions;
   }
 
   /** How many regions are set. */
@@ -39,6 +45,7 @@ export class Bitmap {
     if ((this.#words[word] & bit) !== 0) return;
     this.#words[word] |= bit;
     this.#count += 1;
+    this.#additions += 1;
   }
 
   delete(region: number): void {
@@ -100,6 +107,7 @@ export class Bitmap {
     this.#words.fill(0xffffffff);
     const spare = this.#words.length * 32 - this.regions;
     if (spare > 0) this.#words[this.#words.length - 1] = 0xffffffff >>> spare;
+    this.#additions += this.regions - this.#count;
     this.#count = this.regions;
   }
 

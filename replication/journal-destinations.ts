@@ -18,6 +18,10 @@ export class JournalDestinations {
     return table;
   }
 
+  get ids(): number[] {
+    return [...this.#entries.keys()];
+  }
+
   get size(): number {
     return this.#entries.size;
   }

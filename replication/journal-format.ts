@@ -65,6 +65,8 @@ export const RING_START = 2 * BLOCK_BYTES;
 export const HEADER_BYTES = 512;
 export const DESCRIPTOR_BYTES = 32;
 export const DESTINATIONS_MAX = 8;
+/** Of a new journal. Not 1: what a mirror has that joins before the first record must be told too, as the sequence before. */
+export const FIRST_SEQUENCE = 2;
 const SUPERBLOCK_MAGIC = Buffer.from('FSTLJRNS');
 const BATCH_MAGIC = Buffer.from('FSTLJRNB');
 const BATCH_MAGIC_LOW = BATCH_MAGIC.readUInt32LE(0);

@@ -1,31 +1,7 @@
 // A volume's journal on the gateway's disk: acknowledged writes, with their data, until every mirror they are meant for has
 // them on stable storage. With it nothing that hosts flushed is lost even if the active node and the gateway fail together
 // (rules 8 and 10). A ring in a preallocated file (bytes: journal-format.ts); what a crash left of it: journal-scan.ts.
-//
-// Life cycle, for one volume:
-//
-//   open      `Journal.open({ file, epoch, firstSequence, ... })` with what the volume's record says:
-//             {journal: {epoch, firstSequence}}. Refused: the file is no journal of this volume; nothing in it counts, make a new
-//             one. `incomplete`: damage; no mirror is complete by it. Make that durable (all dirty), then `restart()`.
-//   recover   per mirror, before anything is appended: `shortfall(id)` null says that a replay makes it complete. Then give it
-//             every record of `replay(id)`, in order, flush it, and say `durable(id, lastSequence)`. Only now may it take over.
-//             Do so after every restart, even if the active target answers: it may fail next. Marked extents are copied again as
-//             without a journal: in what no host flushed, copies may differ. A mirror with a shortfall: `leave(id)`, and
-//             `join(id)` later.
-//   join      `join(id)` once all that a mirror still lacks is in its queue, and from then on. When the mirror has flushed all
-//             that was acknowledged before, `durable(id, lastSequence at the join)` covers it, and the next sync makes that durable.
-//   append    before a write is sent: `reserve` (false: it waits for `room()`, or the mirror falls back: `leave`). When the active
-//             target has answered, before the host is: `append` (else `cancel`).
-//   sync      FLUSH, FUA: when the active target has flushed, `sync(waiter)`; the host is answered when the waiter is. Also with
-//             no mirror left: a `leave` must be durable before a flush is answered without the mirror. Never skip it because
-//             the mirrors have flushed: after a crash older records would be replayed over what they have.
-//   durable   `durable(id, sequence)`: the mirror applied and flushed every record up to it. Its space is used again.
-//   leave     `leave(id)`: it fell back to its bitmap, failed, was removed or became the active target.
-//   flip      the transaction holds {journal: {epoch: epoch + 1, firstSequence: journal.epochStart(id of the new active)}}; once
-//             it is durable and before hosts are released: `beginEpoch(epoch + 1)`, `leave` of the new active, `join` of the old.
-//   failed    the disk refused a write or a sync: every sync answers EIO from now on. Before a flush may be answered another way,
-//             make durable that this journal does not count any more ({journal: null}).
-//   close     `close()` writes and syncs what is left; the file's owner closes the file.
+// What its user must do, and when: journal-options.ts.
 //
 // One sync of the disk leaves no trace that tells a batch it covered, and which rotted later, from one that was torn. So each
 // batch says what was synced before it, and `settleMs` after the last sync an empty batch says it of the last one. Until
@@ -35,7 +11,7 @@ import assert from 'node:assert';
 import { ERRNO, type Op } from './device.js';
 import { type JournalWrite, splitAt } from './journal-batch.js';
 import { JournalDestinations } from './journal-destinations.js';
-import { BLOCK_BYTES, type DestinationFact, encodeSuperblock, judgeSuperblocks, RING_START, type Superblock } from './journal-format.js';
+import { BLOCK_BYTES, type DestinationFact, judgeSuperblocks, RING_START, type Superblock } from './journal-format.js';
 import { JournalQueue } from './journal-queue.js';
 import { JournalRing } from './journal-ring.js';
 import type { JournalOptions, JournalProblem, JournalRecord } from './journal-options.js';
@@ -72,10 +48,10 @@ export class Journal {
   readonly #volumeSum: bigint;
   readonly #queue: JournalQueue;
   readonly #waiters = new SyncWaiters();
-  #superblock: Superblock;
-  #destinations: JournalDestinations;
-  #ring: JournalRing;
-  #incomplete: Incompleteness | null;
+  readonly #superblock: Superblock;
+  readonly #destinations: JournalDestinations;
+  readonly #ring: JournalRing;
+  readonly #incomplete: Incompleteness | null;
   #epoch: number;
   /** Of the last record appended, and of the last one that `open` found. */
   #sequence: number;
@@ -132,7 +108,7 @@ export class Journal {
     }
   }
 
-  /** Not null: records are missing that were synced; nothing but `restart` is allowed. */
+  /** Not null: records are missing that were synced; nothing in it counts, and nothing more may be asked of it. */
   get incomplete(): Incompleteness | null {
     return this.#incomplete;
   }
@@ -164,6 +140,16 @@ export class Journal {
   /** Payloads in memory, by the buffers they keep alive. */
   get retainedBytes(): number {
     return this.#queue.retainedBytes;
+  }
+
+  /** Mirrors that records are kept for. */
+  get destinations(): number[] {
+    return this.#destinations.ids;
+  }
+
+  /** A write waits for room. */
+  get crowded(): boolean {
+    return this.#roomWanted;
   }
 
   /** Why a replay would not make this mirror complete; null: it will. */
@@ -256,6 +242,11 @@ export class Journal {
     return this.#failure === null && this.#incomplete === null && this.#destinations.covered(id);
   }
 
+  /** Up to here the mirror has every record on stable storage. */
+  durableOf(id: number): number {
+    return this.#destinations.durableOf(id);
+  }
+
   /** The first record that a flip's transaction must let count, for the sake of the mirrors that remain besides `newActive`. */
   epochStart(newActive: number): number {
     const after = this.#destinations.neededAfterBy(this.#durable.facts, newActive);
@@ -266,27 +257,6 @@ export class Journal {
   beginEpoch(epoch: number): void {
     assert(epoch > this.#epoch);
     this.#epoch = epoch;
-  }
-
-  /** Forgets everything, mirrors too; rejects when the disk refuses. The caller has made durable that nothing in it counts. */
-  async restart(): Promise<void> {
-    assert(!this.#busy && this.#queue.idle && this.#failure === null);
-    const { ringBytes, generation, volume } = this.#superblock;
-    const sequence = this.#sequence + 1;
-    const id = this.#options.newId();
-    this.#superblock = { ringBytes, generation: generation + 1, id, firstSequence: sequence, volume };
-    const block = encodeSuperblock(this.#superblock, this.#options.sum);
-    for (const at of [0, BLOCK_BYTES]) {
-      await this.#options.file.write(at, [block]);
-      await this.#options.file.sync();
-    }
-    this.#incomplete = null;
-    this.#destinations = new JournalDestinations();
-    this.#ring = new JournalRing([], { address: 0, number: 1, sequence, chain: id });
-    this.#written = { number: 0, sequence: this.#sequence, version: 0, facts: [], tailAddress: 0, claim: 0 };
-    this.#durable = this.#written;
-    this.#factNumber = 0;
-    this.#settleGoal = 0;
   }
 
   /** Resolves when all is on stable storage, or the disk has refused. Nothing may be called afterwards. */

@@ -57,6 +57,9 @@ export class Mirror {
   #rateFromBytes: number;
   #rate = 0;
   #stopped = false;
+  /** Nothing is sent to it until `connected`: what it is to get first comes from elsewhere. */
+  #deferred = false;
+  #startsOver = 0;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
@@ -116,6 +119,11 @@ export class Mirror {
     return this.#up && this.#condition !== 'failed';
   }
 
+  /** How often its target had lost what it held. */
+  get startsOver(): number {
+    return this.#startsOver;
+  }
+
   get copiedBytes(): number {
     return this.dirty.sizeBytes - this.dirty.countBytes;
   }
@@ -147,9 +155,34 @@ export class Mirror {
     this.#look();
   }
 
+  /** Until `connected` hosts' writes only make regions dirty: first it gets what a journal has for it. */
+  defer(): void {
+    this.#deferred = true;
+  }
+
+  /**
+   * A journal has given it all that hosts flushed, and its target answers: it may take over, though where it was dirty it may
+   * differ in what no host has flushed. Gives those ranges, which are not dirty any more. Nothing is copied there until `connected`.
+   */
+  vouch(): { offset: number; length: number }[] {
+    const { dirty } = this;
+    const ranges: { offset: number; length: number }[] = [];
+    for (let region = dirty.next(0); region >= 0; region = dirty.next(region + 1)) {
+      const offset = region * dirty.regionBytes;
+      ranges.push({ offset, length: Math.min(dirty.regionBytes, dirty.sizeBytes - offset) });
+    }
+    dirty.clearAll();
+    this.#everSynced = true;
+    this.#up = true;
+    this.#deferred = false;
+    this.#enter('synced', null);
+    return ranges;
+  }
+
   /** Its target has lost what it held: nothing of it counts any more, and it cannot take over before all is copied. */
   startOver(reason: string): void {
     this.#everSynced = false;
+    this.#startsOver += 1;
     this.#copier.forgetBlank();
     this.copyAgain(0, this.dirty.sizeBytes, reason);
     this.fallBack(reason);
@@ -164,6 +197,7 @@ export class Mirror {
   /** The target answers. */
   connected(): void {
     this.#up = true;
+    this.#deferred = false;
     if (this.#condition === 'failed' || this.#stopped) return;
     this.#refusals = 0;
     this.#enter(this.#everSynced ? 'catching-up' : 'copying', null);
@@ -211,7 +245,7 @@ export class Mirror {
     fua: boolean,
   ): void {
     this.#copier.wrote(write.offset, write.length);
-    if (this.#condition === 'failed' || this.dirty.allIn(write.offset, write.length)) {
+    if (this.#condition === 'failed' || this.#deferred || this.dirty.allIn(write.offset, write.length)) {
       this.dirty.setRange(write.offset, write.length);
       applied?.(DROPPED);
       return;

@@ -28,6 +28,8 @@ class QueueEntry extends LockEntry implements DeviceRequest {
   extents: Extent[] | null = null;
   host = true;
   pushedMs = 0;
+  /** Counts every entry ever pushed. */
+  number = 0;
   /** When it was given to the device; Infinity while it has not been. */
   sentMs = Number.POSITIVE_INFINITY;
   applied: Applied | null = null;
@@ -68,6 +70,9 @@ export class ReplicationQueue {
   #hostEntries = 0;
   #appliedMs: number;
   #idle: (() => void)[] = [];
+  #pushes = 0;
+  /** In order: resolved when nothing up to that push is left. */
+  #passing: { upTo: number; resolve(): void }[] = [];
 
   constructor(device: Device, clock: Clock, events: QueueEvents) {
     this.#device = device;
@@ -127,6 +132,8 @@ export class ReplicationQueue {
     entry.fua = fua;
     entry.host = origin === ORIGIN.HOST;
     entry.applied = applied;
+    this.#pushes += 1;
+    entry.number = this.#pushes;
     entry.pushedMs = this.#clock.nowMs();
     entry.sentMs = Number.POSITIVE_INFINITY;
     this.#entries.add(entry);
@@ -151,6 +158,12 @@ export class ReplicationQueue {
   drained(): Promise<void> {
     if (this.empty) return Promise.resolve();
     return new Promise((resolve) => this.#idle.push(resolve));
+  }
+
+  /** Resolves when everything pushed so far is on the mirror or was refused or dropped, whatever comes meanwhile. */
+  passed(): Promise<void> {
+    if (this.empty) return Promise.resolve();
+    return new Promise((resolve) => this.#passing.push({ upTo: this.#pushes, resolve }));
   }
 
   /**
@@ -204,11 +217,21 @@ export class ReplicationQueue {
     this.#disown(entry, errno);
     entry.data = null;
     this.#pool.push(entry);
+    if (this.#passing.length > 0) this.#tellPassed();
     if (this.empty) {
       const idle = this.#idle;
       this.#idle = [];
       for (const resolve of idle) resolve();
     }
+  }
+
+  #tellPassed(): void {
+    let oldest = Number.POSITIVE_INFINITY;
+    for (const { number } of this.#entries) {
+      oldest = number;
+      break;
+    }
+    while (this.#passing.length > 0 && this.#passing[0].upTo < oldest) this.#passing.shift()!.resolve();
   }
 
   /** Whoever waits for the entry is told, and it is not counted any more. */

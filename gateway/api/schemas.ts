@@ -5,6 +5,8 @@ import { z } from 'zod';
 import {
   type FlipCertificate,
   type ForestallEvent,
+  JOURNAL_STATES,
+  type JournalView,
   MIRROR_STATES,
   type MirrorView,
   type NodeView,
@@ -92,6 +94,17 @@ export const Scrub = component<ScrubReport>()(
   }),
 );
 
+const Journal = component<JournalView>()(
+  'Journal',
+  z.strictObject({
+    state: z.enum(JOURNAL_STATES),
+    reason: z.string().nullable(),
+    usedBytes: bytes.describe('What some mirror does not have on stable storage yet'),
+    sizeBytes: bytes,
+    covers: z.array(z.string()).describe('Nodes whose mirrors it can make complete'),
+  }),
+);
+
 export const Volume = component<VolumeView>()(
   'Volume',
   z.strictObject({
@@ -106,6 +119,7 @@ export const Volume = component<VolumeView>()(
     labels: z.record(z.string(), z.string()),
     active: Target,
     mirrors: z.array(Mirror),
+    journal: Journal.nullable().describe('Null unless the policy wants one'),
     clients: z.array(z.string()).describe('Attached hosts'),
     scrub: Scrub.nullable(),
     lastFlip: Certificate.nullable(),

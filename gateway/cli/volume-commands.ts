@@ -3,7 +3,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { plural } from '../../config/plural.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
 import type { RollbackReport } from '../api/backend.js';
-import type { FlipCertificate, MirrorView, ScrubReport, TargetRef, VolumeView } from '../control.js';
+import type { FlipCertificate, JournalView, MirrorView, ScrubReport, TargetRef, VolumeView } from '../control.js';
 import type { ApiClient } from './api-client.js';
 import { CliError, EXIT, type ExitCode } from './cli-error.js';
 import type { Output } from './output.js';
@@ -65,6 +65,11 @@ function shownFlip({ kind, from, to, at, pauseMs, cause }: FlipCertificate): str
   return `${kind} from ${shownTarget(from)} to ${shownTarget(to)} at ${at}, paused ${formatDuration(pauseMs)}: ${cause}`;
 }
 
+function shownJournal({ state, reason, usedBytes, sizeBytes, covers }: JournalView): string {
+  if (reason !== null) return `${state}: ${reason}; flushes wait for the mirrors in step`;
+  return `${state}, ${formatBytes(usedBytes)} of ${formatBytes(sizeBytes)} used, covers ${covers.length === 0 ? 'no mirror' : covers.join(' ')}`;
+}
+
 function shownVolume(volume: VolumeView): string {
   const labels = Object.entries(volume.labels).map(([key, value]) => `${key}=${value}`);
   const about = list([
@@ -77,6 +82,7 @@ function shownVolume(volume: VolumeView): string {
     ['epoch', String(volume.epoch)],
     ['policy', `${volume.policy}, priority ${volume.priority}`],
     ['labels', labels.join(' ')],
+    ['journal', volume.journal && shownJournal(volume.journal)],
     ['clients', volume.clients.join(' ')],
     ['scrub', volume.scrub && shownScrub(volume.scrub)],
     ['last flip', volume.lastFlip && shownFlip(volume.lastFlip)],

@@ -1,5 +1,5 @@
 // The metrics of volumes: what hosts see, where each copy stands, flips and scrubs.
-import { MIRROR_STATES, PROTECTION_STATES } from '../control.js';
+import { JOURNAL_STATES, type JournalView, MIRROR_STATES, PROTECTION_STATES } from '../control.js';
 import { byKey, type Family, histogramValues, known, one, oneHot, type Value } from './family.js';
 import type { VolumeMetrics } from './source.js';
 
@@ -18,6 +18,10 @@ function mirrorFamily(name: string, help: string, value: (mirror: VolumeMetrics[
   return volumeFamily(name, 'gauge', help, ({ view }, labels) =>
     view.mirrors.map((mirror) => one({ ...labels, node: mirror.node }, value(mirror))),
   );
+}
+
+function journalFamily(name: string, help: string, value: (journal: JournalView) => number): Family {
+  return volumeFamily(name, 'gauge', help, ({ view }, labels) => (view.journal === null ? [] : [one(labels, value(view.journal))]));
 }
 
 export const VOLUME_FAMILIES: Family[] = [
@@ -81,6 +85,19 @@ export const VOLUME_FAMILIES: Family[] = [
   ),
   mirrorFamily('forestall_mirror_dirty_bytes', 'Regions that are still to be copied to the mirror.', ({ dirtyBytes }) => dirtyBytes),
   mirrorFamily('forestall_mirror_copied_bytes', 'What was copied to the mirror since its copy began.', ({ copiedBytes }) => copiedBytes),
+
+  volumeFamily(
+    'forestall_journal_state',
+    'gauge',
+    '1 for the present state of the journal of the volume, 0 for the others; only where the policy wants one.',
+    ({ view }, labels) => (view.journal === null ? [] : oneHot(labels, JOURNAL_STATES, view.journal.state)),
+  ),
+  journalFamily(
+    'forestall_journal_used_bytes',
+    'What is in the journal and not on stable storage of every mirror.',
+    ({ usedBytes }) => usedBytes,
+  ),
+  journalFamily('forestall_journal_size_bytes', 'What the journal of the volume can hold.', ({ sizeBytes }) => sizeBytes),
 
   volumeFamily('forestall_flips_total', 'counter', 'Changes of the active target of the volume, by kind.', ({ flips }, labels) =>
     byKey(labels, 'kind', flips),

@@ -93,6 +93,9 @@ export class Ward {
       case 'mirror-state':
         this.tell({ type: 'mirror-state', target: fact.target, to: fact.to, reason: fact.reason });
         return;
+      case 'journal-state':
+      case 'journal-replayed':
+        return;
       default:
         this.tell(fact);
     }

@@ -70,6 +70,24 @@ function eventOf(fact: VolumeFact, volume: string): NewEvent {
         details: { report: { ...report, mismatches: mismatches.slice(0, 100) } },
       };
     }
+    case 'journal-state':
+      return {
+        type: 'journal.state',
+        level: fact.state === 'failed' ? 'alert' : 'info',
+        message:
+          fact.reason === null
+            ? `The journal of ${volume} is ${fact.state}.`
+            : `The journal of ${volume} is ${fact.state}: ${fact.reason}. Flushes wait for the mirrors that are in step instead.`,
+        details: { state: fact.state, reason: fact.reason },
+      };
+    case 'journal-replayed':
+      return {
+        type: 'journal.replayed',
+        level: 'warning',
+        message: `${describeTarget(fact.target)} has all of ${volume} that hosts flushed, ${plural(fact.records, 'record')} of it by the journal: it may take over, because the active target does not answer since the gateway started.`,
+        node: fact.target.node,
+        details: { export: fact.target.export, records: fact.records },
+      };
     case 'damage':
       return {
         type: 'volume.damage',

@@ -9,6 +9,7 @@ import type { Fleet } from '../fleet/fleet.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { IoProfile, LatencyFacts } from '../placement/node-facts.js';
 import { describeTarget } from '../volume/copy.js';
+import type { JournalFiles } from '../volume/journaling.js';
 import { Volume, type VolumeSettings } from '../volume/volume.js';
 import { oursKey, putVolume, RECORD_FORMAT, readVolume, type VolumeRecord } from '../volume/volume-record.js';
 import { findPlace } from './first-placement.js';
@@ -22,6 +23,7 @@ export interface ServiceWorld {
   clock: Clock;
   log: Log;
   hasher: Hasher;
+  journals: JournalFiles;
   /** Take targets of a data directory nobody knows (rule 19). */
   adopt: boolean;
   /** The volume that has a copy on the target, but for `except` (rule 20). */
@@ -139,6 +141,7 @@ export class ServedVolume {
       labels: config.labels,
       active: volume?.active ?? this.targets()[0].target,
       mirrors: volume?.mirrors() ?? [],
+      journal: volume?.journal ?? null,
       clients: this.clients(),
       scrub: volume?.scrubReport ?? null,
       lastFlip: volume?.lastFlip ?? null,
@@ -169,6 +172,7 @@ export class ServedVolume {
     const stored = readVolume(records, this.name);
     if (!stored.ok) return stored;
     let record = stored.value;
+    const fresh = record === undefined;
     if (record === undefined) {
       const placed = await this.#place();
       if (!placed.ok) return placed;
@@ -183,17 +187,19 @@ export class ServedVolume {
     const volume = new Volume({
       record,
       settings: settingsOf(this.config),
+      fresh,
       records,
       clock,
       log,
       hasher,
+      journals: this.#world.journals,
       connect: (target, needs, events, memory) => fleet.connect(target, needs, events, memory),
       fact: (fact) => {
         this.noteFact(fact);
         this.#world.fact(this.name, fact);
       },
     });
-    const started = volume.start();
+    const started = await volume.start();
     if (!started.ok) return started;
     this.volume = volume;
     return started;

@@ -7,6 +7,7 @@ import { dirname } from 'node:path';
 import type { JournalFile } from '../../replication/journal-options.js';
 import { BLOCK_BYTES, encodeSuperblock, judgeSuperblocks, RING_START, type Sum } from '../../replication/journal-format.js';
 import { type Outcome, refuse } from '../control.js';
+import { syncDirectoryAside } from './sync-directory.js';
 
 const ZEROES = Buffer.alloc(1 << 20);
 
@@ -16,8 +17,8 @@ export interface JournalFileOptions {
   sum: Sum;
 }
 
-/** 64 random bits, as `Journal` wants them. */
-export function randomId(): bigint {
+/** 64 random bits. */
+function randomId(): bigint {
   return randomBytes(8).readBigUInt64LE();
 }
 
@@ -48,7 +49,7 @@ export class DiskJournalFile implements JournalFile {
       }
       await handle.sync();
       await rename(fresh, path);
-      await syncDirectory(dirname(path));
+      await syncDirectoryAside(dirname(path));
       return { ok: true, value: new DiskJournalFile(handle, RING_START + wholeBytes) };
     } catch (error) {
       await handle?.close();
@@ -137,15 +138,5 @@ async function writeAll(handle: FileHandle, offset: number, buffers: Buffer[]): 
       skip = Math.max(0, skip - buffer.length);
     }
     left = rest;
-  }
-}
-
-/** Makes the names in a directory durable. */
-async function syncDirectory(directory: string): Promise<void> {
-  const handle = await open(directory, 'r');
-  try {
-    await handle.sync();
-  } finally {
-    await handle.close();
   }
 }

@@ -2,6 +2,7 @@
 // there is none, hosts wait until the policy's deadline and then get EIO (rule 12).
 import type { Clock, Log, Timer } from '../../replication/world.js';
 import type { Copies } from './copies.js';
+import type { JournalRecovery } from './journal-recovery.js';
 import type { Succession } from './succession.js';
 import type { VolumeSettings } from './volume-settings.js';
 
@@ -14,6 +15,7 @@ export interface ActiveWatchOptions {
   volume: string;
   copies: Copies;
   succession: Succession;
+  journalRecovery: JournalRecovery;
   clock: Clock;
   log: Log;
   settings(): VolumeSettings;
@@ -67,10 +69,10 @@ export class ActiveWatch {
 
   /** The deadline of the policy: hosts' requests on the active target, and reads that a mirror was to answer instead. */
   #expire(): void {
-    const { copies, succession, log, volume, settings } = this.#options;
+    const { copies, succession, journalRecovery, log, volume, settings } = this.#options;
     const { giveUpAfterMs } = settings();
     if (succession.flipping) return;
-    const expired = copies.active.upstream.expire(giveUpAfterMs);
+    const expired = copies.active.upstream.expire(giveUpAfterMs) + journalRecovery.expire(giveUpAfterMs);
     for (const copy of copies.mirrors) copy.upstream.expire(giveUpAfterMs, 'reads');
     if (expired > 0) log.error({ volume, expired, giveUpAfterMs }, 'requests waited too long for the target and were answered with EIO');
   }

@@ -95,7 +95,7 @@ export class Copies {
   route(): void {
     this.#path.setMirrors(
       this.mirrors.map((copy) => copy.mirror),
-      this.#settings().durability === 'sync',
+      this.#settings().durability,
     );
   }
 

@@ -27,8 +27,8 @@ export interface FlipGround {
    */
   commit(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void>;
   certify(to: Copy, why: FlipCause, held: { startedMs: number; inFlight: number; queueBytes: number }): FlipCertificate;
-  /** Gives the active target up: what it did not answer goes back to the path. */
-  abandonActive(): { doubtful: { offset: number; length: number }[] };
+  /** Gives the active target up for `to`: what it did not answer goes back to the path. Gives the ranges in which the two may differ. */
+  abandonActive(to: Copy): { doubtful: { offset: number; length: number }[] };
   /** Called when the active target refuses a request while a flip still waits for it; null: not any more. */
   onRefusal(refused: ((reason: string) => void) | null): void;
 }
@@ -138,7 +138,7 @@ export async function failOver(
     // The old target may have answered something meanwhile, which is in the queue then.
     if (mirror.queue.empty) break;
   }
-  const { doubtful } = ground.abandonActive();
+  const { doubtful } = ground.abandonActive(to);
   const certificate = ground.certify(to, why, held);
   await commitForCertain(ground, certificate, to, doubtful);
   certificate.pauseMs = clock.nowMs() - held.startedMs;

@@ -10,12 +10,11 @@ import type { Mirror } from '../../replication/mirror.js';
 import { RangeLock } from '../../replication/range-lock.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
-import { type Clock, within } from '../../replication/world.js';
+import type { Clock } from '../../replication/world.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
+import { Durability } from './durability.js';
 import { VolumeOp } from './volume-op.js';
-
-/** `sync`: a mirror that does not flush in this time is not in step, and hosts wait for it no longer. */
-const MIRROR_FLUSH_MS = 10_000;
+import type { VolumeSettings } from './volume-settings.js';
 
 export interface PathEvents {
   /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
@@ -43,6 +42,7 @@ export class IoPath implements Device {
   readonly sizeBytes: number;
   readonly lock = new RangeLock();
   readonly counters = new HostCounters();
+  readonly durability: Durability;
   readonly #clock: Clock;
   readonly #log: IntentLog;
   readonly #sums: RegionSums;
@@ -50,7 +50,6 @@ export class IoPath implements Device {
   readonly #pool: VolumeOp[] = [];
   #active: Device;
   #mirrors: Mirror[] = [];
-  #sync = false;
   #held = false;
   #suspended = false;
   #sequence = 0;
@@ -73,6 +72,8 @@ export class IoPath implements Device {
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
+    const { sizeBytes, clock } = options;
+    this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#finish(op, 0) });
   }
 
   /** Requests past the gate. */
@@ -93,12 +94,12 @@ export class IoPath implements Device {
     return this.#suspended;
   }
 
-  /** Replaces the mirrors that get every write; `sync`: hosts wait for them. */
-  setMirrors(mirrors: Mirror[], sync: boolean): void {
+  /** Replaces the mirrors that get every write; what hosts wait for besides is the policy's. */
+  setMirrors(mirrors: Mirror[], policy: VolumeSettings['durability']): void {
     // Writes without a mirror leave checksums alone: only those that were learnt from now on are true.
     if (this.#mirrors.length === 0 && mirrors.length > 0) this.#sums.learn();
     this.#mirrors = mirrors;
-    this.#sync = sync;
+    this.durability.setMirrors(mirrors, policy);
     this.#letIn();
   }
 
@@ -206,14 +207,14 @@ export class IoPath implements Device {
     else if (op.op === OP.READ && this.#events.fenced(op.offset, op.length, op.fallback)) this.#refused(op, ERRNO.EIO);
     else if (op.writes) this.#written(op);
     else if (op.fallback) this.#mirrorRead(op);
-    else if (op.op === OP.FLUSH && this.#sync) this.#flushMirrors(op);
+    else if (op.op === OP.FLUSH) this.durability.flushed(op);
     else this.#finish(op, 0);
   }
 
   #enter(op: VolumeOp): void {
     this.#inside += 1;
     if (op.writes) {
-      if (this.#roomWaiters.length > 0 || this.#mustWait(op)) this.#roomWaiters.push(op);
+      if (this.#roomWaiters.length > 0 || !this.#hasRoom(op)) this.#roomWaiters.push(op);
       else this.#admit(op);
     } else this.#sendInOrder(op);
   }
@@ -225,11 +226,12 @@ export class IoPath implements Device {
     } else this.#send(op);
   }
 
-  #mustWait(op: VolumeOp): boolean {
+  /** In the mirrors' queues and, taken by this, in the journal. */
+  #hasRoom(op: VolumeOp): boolean {
     for (const mirror of this.#mirrors) {
-      if (mirror.mustWait(ReplicationQueue.cost(op.length, op.op), this.#admittedBytes)) return true;
+      if (mirror.mustWait(ReplicationQueue.cost(op.length, op.op), this.#admittedBytes)) return false;
     }
-    return false;
+    return this.durability.admit(op);
   }
 
   #admit(op: VolumeOp): void {
@@ -242,7 +244,7 @@ export class IoPath implements Device {
     const waiters = this.#roomWaiters;
     this.#roomWaiters = [];
     for (const op of waiters) {
-      if (this.#roomWaiters.length > 0 || this.#mustWait(op)) this.#roomWaiters.push(op);
+      if (this.#roomWaiters.length > 0 || !this.#hasRoom(op)) this.#roomWaiters.push(op);
       else this.#admit(op);
     }
   }
@@ -260,46 +262,9 @@ export class IoPath implements Device {
     this.#active.submit(op);
   }
 
-  /** The active target has the write: now the mirrors get it, under its lock. */
   #written(op: VolumeOp): void {
     if (op.unmarked) this.#markless(op);
-    if (this.#mirrors.length === 0) {
-      this.#finish(op, 0);
-      return;
-    }
-    if (!this.#sync) {
-      for (const mirror of this.#mirrors) mirror.push(op, null, false);
-      this.#finish(op, 0);
-      return;
-    }
-    op.copiesLeft = 1 + this.#mirrors.length;
-    const applied = (): void => this.#copied(op);
-    for (const mirror of this.#mirrors) mirror.push(op, applied, op.fua);
-    this.#copied(op);
-  }
-
-  /** `sync`: one copy more has it, or does not count any more. */
-  #copied(op: VolumeOp): void {
-    op.copiesLeft -= 1;
-    if (op.copiesLeft === 0) this.#finish(op, 0);
-  }
-
-  /** `sync`: a flush holds on every mirror that is in step. */
-  #flushMirrors(op: VolumeOp): void {
-    op.copiesLeft = 1;
-    for (const mirror of this.#mirrors) {
-      if (!mirror.usable) continue;
-      op.copiesLeft += 1;
-      void within(this.#clock, MIRROR_FLUSH_MS, mirror.flush()).then((errno) => {
-        if (errno !== 0) {
-          const why = errno === undefined ? 'did not answer' : `refused (error ${errno})`;
-          // Nobody can say what of its writes it has kept.
-          mirror.copyAgain(0, this.sizeBytes, `the mirror ${why} a flush: all is copied again`);
-        }
-        this.#copied(op);
-      });
-    }
-    this.#copied(op);
+    this.durability.written(op);
   }
 
   #refused(op: VolumeOp, errno: number): void {
@@ -358,7 +323,10 @@ export class IoPath implements Device {
   #finish(op: VolumeOp, errno: number): void {
     if (op.resent) this.#resent -= 1;
     if (op.locked) this.lock.release(op);
-    if (op.cost > 0) this.#admittedBytes -= op.cost;
+    if (op.cost > 0) {
+      this.#admittedBytes -= op.cost;
+      this.durability.ended(op);
+    }
     this.#count(op, errno);
     const host = op.host!;
     if (errno === 0) {

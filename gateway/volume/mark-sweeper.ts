@@ -22,6 +22,8 @@ export interface SweeperOptions {
   log: Log;
   /** The active copy first. */
   copies(): readonly Copy[];
+  /** Resolves to whether the journal has durably what was acknowledged so far: a replay of less would make a mirror older, unmarked. */
+  journaled(): Promise<boolean>;
 }
 
 export class MarkSweeper {
@@ -94,9 +96,9 @@ export class MarkSweeper {
     try {
       if (cold.length > 0 || got.size > 0) {
         const sequence = intents.now;
-        const flushes = present.map((copy) => perform(copy.upstream, new PromisedRequest(OP.FLUSH, 0, 0)));
-        const errnos = await within(this.#options.clock, FLUSH_MS, Promise.all(flushes));
-        if (errnos === undefined || errnos.some((errno) => errno !== 0)) return;
+        const flushes = present.map((copy) => perform(copy.upstream, new PromisedRequest(OP.FLUSH, 0, 0)).then((errno) => errno === 0));
+        const durable = await within(this.#options.clock, FLUSH_MS, Promise.all([...flushes, this.#options.journaled()]));
+        if (durable === undefined || durable.includes(false)) return;
         if (this.#options.copies() !== copies) return;
         await this.#forgetDirty(got);
         if (this.#options.copies() !== copies) return;

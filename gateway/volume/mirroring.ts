@@ -30,6 +30,8 @@ export interface MirroringOptions {
   clock: Clock;
   /** What happens to a target once it is a copy. */
   events: CopyEvents;
+  /** Resolves when nothing that an earlier gateway sent can land in these copies any more. */
+  landed(copies: readonly Copy[]): Promise<void>;
   /** There is one copy only: what differed counts no more. */
   forgetDamage(): void;
 }
@@ -43,7 +45,7 @@ export class Mirroring {
 
   /** Resolves when the mirror is durable and its copy begins. */
   async add(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
-    const { volume, sizeBytes, copies, opener, keeper, records } = this.#options;
+    const { volume, sizeBytes, copies, opener, keeper, records, landed } = this.#options;
     const copy = opener.make(target, cause);
     const memory = opener.memoryOf(copy);
     const stale = memory.doubts.removeAll();
@@ -82,7 +84,7 @@ export class Mirroring {
       copy.upstream.close();
       return refuse('store-unwritable', `the mirror cannot be written down, so it is not begun: ${(error as Error).message}`);
     }
-    void this.begin(copy);
+    void landed([copies.active, copy]).then(() => this.begin(copy));
     return { ok: true, value: viewMirror(target, mirrorCopy.mirror) };
   }
 

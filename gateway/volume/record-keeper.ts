@@ -1,7 +1,8 @@
 // The durable record of a volume, changed in one transaction at a time: each change sees what the one before has left, and
 // memory follows only when a change is durable.
 import type { Change, Log, Records } from '../../replication/world.js';
-import { type MirrorRecord, putVolume, type VolumeRecord } from './volume-record.js';
+import type { TargetRef } from '../control.js';
+import { type MirrorRecord, oursKey, putVolume, type VolumeRecord } from './volume-record.js';
 
 export interface RecordKeeperOptions {
   record: VolumeRecord;
@@ -39,6 +40,11 @@ export class RecordKeeper {
     return this.#record;
   }
 
+  /** Was a copy of the volume written there? Not any more once it came back with something else (rule 20). */
+  isOurs(target: TargetRef): boolean {
+    return this.#options.records.get(oursKey(target)) !== undefined;
+  }
+
   get nextMirror(): number {
     return this.#nextMirror;
   }
@@ -54,6 +60,15 @@ export class RecordKeeper {
     return this.change((current) => ({
       record: { ...current, mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror },
       changes,
+      durable: () => {},
+    }));
+  }
+
+  /** Makes durable what of the journal counts; undefined: nothing. Rejects when the outcome is unknown. */
+  setJournal(journal: VolumeRecord['journal']): Promise<void> {
+    return this.change((current) => ({
+      record: { ...withoutJournal(current), mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror, ...(journal && { journal }) },
+      changes: [],
       durable: () => {},
     }));
   }
@@ -81,4 +96,8 @@ export class RecordKeeper {
       );
     }
   }
+}
+
+function withoutJournal({ journal: _, ...record }: VolumeRecord): VolumeRecord {
+  return record;
 }

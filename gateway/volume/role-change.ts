@@ -10,6 +10,8 @@ import type { Copy } from './copy.js';
 import type { CopyOpener } from './copy-opener.js';
 import type { FlipCause } from './flip.js';
 import type { IoPath } from './io-path.js';
+import type { JournalRecovery } from './journal-recovery.js';
+import type { Journaling } from './journaling.js';
 import type { RecordChange, RecordKeeper } from './record-keeper.js';
 import { type MirrorRecord, oursKey, type VolumeRecord } from './volume-record.js';
 
@@ -18,6 +20,8 @@ export interface RoleChangeOptions {
   copies: Copies;
   opener: CopyOpener;
   keeper: RecordKeeper;
+  journaling: Journaling;
+  journalRecovery: JournalRecovery;
   path: IoPath;
   intents: IntentLog;
   sums: RegionSums;
@@ -66,9 +70,9 @@ export class RoleChange {
     };
   }
 
-  /** Gives the active target up: its requests go back to the path; it returns as a mirror once nothing old can land in it. */
-  abandonActive(): { doubtful: { offset: number; length: number }[] } {
-    const { copies, opener, path } = this.#options;
+  /** Gives the active target up: its requests go back to the path; it returns as a mirror once nothing old can land in it. Gives the ranges in which it may differ from `to`. */
+  abandonActive(to: Copy): { doubtful: { offset: number; length: number }[] } {
+    const { copies, opener, path, journalRecovery } = this.#options;
     const from = copies.active;
     const old = from.upstream;
     const opened = opener.connect(from);
@@ -83,8 +87,8 @@ export class RoleChange {
     };
     this.#swapped = come;
     const { requests, doubtful } = old.abandon(come);
-    path.takeBack(requests);
-    return { doubtful };
+    path.takeBack([...journalRecovery.takeBack(), ...requests]);
+    return { doubtful: [...doubtful, ...journalRecovery.unsure(to)] };
   }
 
   /** What a flip makes durable, in one transaction. Called again with the same arguments until it is. */
@@ -93,7 +97,7 @@ export class RoleChange {
   }
 
   #change(current: VolumeRecord, certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): RecordChange {
-    const { volume, copies, opener, keeper } = this.#options;
+    const { volume, copies, opener, keeper, journaling, journalRecovery: recovery } = this.#options;
     const from = copies.active;
     this.#reverseId ??= keeper.newId();
     const id = this.#reverseId;
@@ -105,8 +109,11 @@ export class RoleChange {
       synced: true,
       cause: `former active target: ${certificate.cause}`,
     };
+    const { journal: _, ...rest } = current;
+    const journal = journaling.startAt(to);
     const record: VolumeRecord = {
-      ...current,
+      ...rest,
+      ...(journal && { journal }),
       epoch: certificate.epoch,
       active: to.target,
       mirrors: [...copies.records((copy) => copy !== to && copy !== from), reverse],
@@ -127,6 +134,8 @@ export class RoleChange {
       this.#reverseId = null;
       // At once: the next change of the record must find the copies in their new roles.
       this.#swap(to, doubtful);
+      journaling.flipped(to, certificate.epoch);
+      recovery.flipped(to);
     };
     return { record, changes, durable };
   }

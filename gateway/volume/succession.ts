@@ -46,7 +46,7 @@ export class Succession {
       active: () => copies.active,
       commit: (certificate, to, doubtful) => roles.commit(certificate, to, doubtful),
       certify: (to, why, held) => roles.certify(to, why, held),
-      abandonActive: () => roles.abandonActive(),
+      abandonActive: (to) => roles.abandonActive(to),
       onRefusal: (refused) => {
         this.#refused = refused;
       },

@@ -3,10 +3,12 @@
 import type { DeviceRequest, Extent, Op } from '../../replication/device.js';
 import { OP } from '../../replication/device.js';
 import type { MarkWaiter } from '../../replication/intent-log.js';
+import type { Journal } from '../../replication/journal.js';
+import type { SyncWaiter } from '../../replication/journal-waiters.js';
 import { LockEntry } from '../../replication/range-lock.js';
 import type { IoPath } from './io-path.js';
 
-export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter {
+export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter, SyncWaiter {
   op: Op = OP.READ;
   offset = 0;
   length = 0;
@@ -33,7 +35,10 @@ export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter {
   unmarked = false;
   /** Sent to an earlier active target before, and now to another. */
   resent = false;
-  /** `sync` durability: mirrors that have not answered yet, plus one for the active target. */
+  /** The journal in which room was set aside for it, and whether it still is. */
+  journal: Journal | null = null;
+  reserved = false;
+  /** What it waits for besides the active target, plus one (`durability.ts`). */
   copiesLeft = 0;
   /** A read that went to a mirror because the active target refused it. */
   fallback = false;
@@ -73,6 +78,8 @@ export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter {
     this.unmarked = false;
     this.resent = false;
     this.copiesLeft = 0;
+    this.journal = null;
+    this.reserved = false;
     this.fallback = false;
   }
 
@@ -82,6 +89,10 @@ export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter {
 
   marked(): void {
     this.path.locked(this);
+  }
+
+  journaled(errno: number): void {
+    this.path.durability.journaled(this, errno);
   }
 
   complete(errno: number): void {

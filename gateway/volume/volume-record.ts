@@ -1,13 +1,14 @@
 // What is durable of a volume: which target is active, its epoch, its mirrors. One record, changed only in one
 // transaction with what belongs to it, so that a crash at any step finds exactly one side (rule 11).
 //
-// Record `volume/<name>`: the object below, format 1.
+// Record `volume/<name>`: the object below, format 1; format 2 with a journal, which a version that knows none must not overlook.
 // Record `ours/<node>/<export>`: the volume whose copy was written there; what may be overwritten (rule 20).
 import type { Change, Records } from '../../replication/world.js';
 import type { FlipCertificate, Outcome, TargetRef } from '../control.js';
 import { refuse } from '../control.js';
 
 export const RECORD_FORMAT = 1;
+const JOURNAL_FORMAT = 2;
 
 export interface MirrorRecord {
   /** Names the mirror's dirty record; never used twice in a volume. */
@@ -20,7 +21,7 @@ export interface MirrorRecord {
 }
 
 export interface VolumeRecord {
-  format: typeof RECORD_FORMAT;
+  format: typeof RECORD_FORMAT | typeof JOURNAL_FORMAT;
   name: string;
   sizeBytes: number;
   /** The smallest unit hosts may use, fixed with the first target. */
@@ -30,6 +31,8 @@ export interface VolumeRecord {
   mirrors: MirrorRecord[];
   nextMirror: number;
   lastFlip: FlipCertificate | null;
+  /** What of the volume's journal counts: records of epochs up to the volume's, from this sequence on. Missing: there is none. */
+  journal?: { firstSequence: number };
 }
 
 export function volumeKey(name: string): string {
@@ -41,7 +44,7 @@ export function oursKey(target: TargetRef): string {
 }
 
 export function putVolume(record: VolumeRecord): Change {
-  return { put: volumeKey(record.name), value: record };
+  return { put: volumeKey(record.name), value: { ...record, format: record.journal === undefined ? RECORD_FORMAT : JOURNAL_FORMAT } };
 }
 
 /** Undefined: the volume was never served. A record of an unknown shape is refused, never guessed. */
@@ -49,10 +52,10 @@ export function readVolume(records: Records, name: string): Outcome<VolumeRecord
   const value = records.get(volumeKey(name));
   if (value === undefined) return { ok: true, value: undefined };
   const record = value as Partial<VolumeRecord>;
-  if (record.format !== RECORD_FORMAT) {
+  if (record.format !== RECORD_FORMAT && record.format !== JOURNAL_FORMAT) {
     return refuse(
       'record-format',
-      `the stored record of volume ${name} has format ${String(record.format)}, this version reads format ${RECORD_FORMAT}: use the version that wrote it`,
+      `the stored record of volume ${name} has format ${String(record.format)}, this version reads formats ${RECORD_FORMAT} and ${JOURNAL_FORMAT}: use the version that wrote it`,
     );
   }
   const sound =
@@ -61,7 +64,9 @@ export function readVolume(records: Records, name: string): Outcome<VolumeRecord
     Number.isSafeInteger(record.epoch) &&
     typeof record.active?.node === 'string' &&
     typeof record.active.export === 'string' &&
-    Array.isArray(record.mirrors);
+    Array.isArray(record.mirrors) &&
+    (record.journal === undefined) === (record.format === RECORD_FORMAT) &&
+    (record.journal === undefined || Number.isSafeInteger(record.journal.firstSequence));
   if (!sound)
     return refuse(
       'record-damaged',

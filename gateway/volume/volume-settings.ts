@@ -1,7 +1,7 @@
 // What the policy says, as a volume needs it. May change while the volume runs: parts ask for it when they need it.
 
 export interface VolumeSettings {
-  durability: 'async' | 'sync';
+  durability: 'async' | 'journal' | 'sync';
   queueBytesMax: number;
   flipDeadlineMs: number;
   hangAfterMs: number;

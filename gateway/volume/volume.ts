@@ -6,7 +6,7 @@ import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import type { Clock, Log, Records, Timer } from '../../replication/world.js';
-import type { FlipCertificate, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
+import type { FlipCertificate, JournalView, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { ActiveWatch } from './active-watch.js';
 import { BackgroundPace } from './background-pace.js';
@@ -16,6 +16,8 @@ import { type Connect, CopyOpener } from './copy-opener.js';
 import { CopyWatch } from './copy-watch.js';
 import type { FlipCause } from './flip.js';
 import { IoPath } from './io-path.js';
+import { JournalRecovery } from './journal-recovery.js';
+import { type JournalFiles, Journaling } from './journaling.js';
 import { MarkSweeper } from './mark-sweeper.js';
 import { viewMirror } from './mirror-view.js';
 import { Mirroring } from './mirroring.js';
@@ -36,6 +38,8 @@ const TICK_MS = 250;
 export interface VolumeOptions {
   record: VolumeRecord;
   settings: VolumeSettings;
+  /** No gateway served it before. */
+  fresh?: boolean;
   records: Records;
   clock: Clock;
   log: Log;
@@ -44,6 +48,7 @@ export interface VolumeOptions {
   regionBytes?: number;
   extentBytes?: number;
   connect: Connect;
+  journals: JournalFiles;
   /** Told once for each thing that happened. */
   fact(fact: VolumeFact): void;
 }
@@ -57,6 +62,8 @@ export class Volume implements VolumeControl, Device {
   readonly #opener: CopyOpener;
   readonly #mirroring: Mirroring;
   readonly #recovery: Recovery;
+  readonly #journaling: Journaling;
+  readonly #journalRecovery: JournalRecovery;
   readonly #succession: Succession;
   readonly #activeWatch: ActiveWatch;
   readonly #scrubbing: Scrubbing;
@@ -111,11 +118,23 @@ export class Volume implements VolumeControl, Device {
     const copies: Copies = new Copies(path, settings);
     const pace = new BackgroundPace(clock, options.settings);
     const keeper = new RecordKeeper({ record, records, log, mirrors: () => copies.records() });
-    const recovery = new Recovery({ intents, copies, clock, sizeBytes });
-    const parts = { ...world, path, intents, sums, copies, keeper, lock: path.lock };
+    const recovery = new Recovery({ intents, copies, clock, sizeBytes, fresh: options.fresh ?? false });
+    const journaling = new Journaling({ ...world, path, copies, keeper, files: options.journals });
+    const journalRecovery: JournalRecovery = new JournalRecovery({
+      ...world,
+      journaling,
+      copies,
+      intents,
+      unsure: () => recovery.pending,
+      begin: (copy) => void this.#mirroring.begin(copy),
+    });
+    const parts = { ...world, path, intents, sums, copies, keeper, journaling, journalRecovery, lock: path.lock };
     const events = new CopyWatch({
       ...parts,
-      activeBack: () => this.#activeWatch.back(),
+      activeBack: () => {
+        journalRecovery.activeSeen();
+        this.#activeWatch.back();
+      },
       activeLost: (reason) => this.#activeWatch.lost(reason),
       suspect: (offset) => this.#scrubbing.suspect(offset),
     });
@@ -140,9 +159,17 @@ export class Volume implements VolumeControl, Device {
     this.#opener = opener;
     this.#pace = pace;
     this.#recovery = recovery;
+    this.#journaling = journaling;
+    this.#journalRecovery = journalRecovery;
     this.#scrubbing = scrubbing;
-    this.#sweeper = new MarkSweeper({ ...parts, copies: () => copies.list });
-    this.#mirroring = new Mirroring({ ...parts, opener, events, forgetDamage: () => scrubbing.forgetDamage() });
+    this.#sweeper = new MarkSweeper({ ...parts, copies: () => copies.list, journaled: () => journaling.synced() });
+    this.#mirroring = new Mirroring({
+      ...parts,
+      opener,
+      events,
+      landed: (list) => recovery.landed(list),
+      forgetDamage: () => scrubbing.forgetDamage(),
+    });
     this.#succession = new Succession({ ...parts, roles, damaged: () => scrubbing.damaged, sample: () => scrubbing.sample() });
     this.#activeWatch = new ActiveWatch({ ...parts, succession: this.#succession });
   }
@@ -201,14 +228,27 @@ export class Volume implements VolumeControl, Device {
     return state === 'ready' ? { state: 'served', reason: null } : { state: 'waiting', reason };
   }
 
+  /** Null: there is none, and none is wanted. */
+  get journal(): JournalView | null {
+    return this.#journaling.view();
+  }
+
   /** Connects the copies that the record names. An unknown node is a reason, not an end: the volume waits. */
-  start(): Outcome<null> {
+  async start(): Promise<Outcome<null>> {
+    const journal = await this.#journaling.open();
+    if (!journal.ok) return journal;
+    const started = this.#start();
+    if (!started.ok) await this.#journaling.close();
+    return started;
+  }
+
+  #start(): Outcome<null> {
     const { record } = this.#keeper;
     const active = this.#opener.open(record.active, null, 'first placement');
     if (!active.ok) return active;
     this.#copies.activate(active.value);
     this.path.suspend();
-    this.path.swap(active.value.upstream);
+    const waiting: Copy[] = [];
     for (const mirror of record.mirrors) {
       const opened = this.#opener.open(mirror.target, mirror.id, mirror.cause);
       // A mirror that is left out would be forgotten with the next change of the record.
@@ -219,16 +259,22 @@ export class Volume implements VolumeControl, Device {
       });
       if (mirror.synced) copy.mirror.adopt();
       this.#recovery.markDirty(copy);
-      if (copy.mirror.dirty.count === 0) this.#copies.mayCopy(copy);
+      if (!this.#keeper.isOurs(mirror.target)) copy.mirror.fail('it holds something else: nothing is written there');
+      if (this.#journalRecovery.adopt(copy)) waiting.push(copy);
+      else if (copy.mirror.dirty.count === 0) this.#copies.mayCopy(copy);
       this.#copies.add(copy);
     }
+    this.#journaling.adopted();
+    this.path.swap(this.#journalRecovery.inFrontOf(active.value.upstream));
     if (record.mirrors.length === 0) this.#scrubbing.forgetDamage();
     this.#copies.route();
     this.#recovery.copyAgainLater();
     this.path.release();
     for (const copy of this.#copies.list) copy.upstream.start();
     // What an earlier gateway wrote to the active target and nobody flushed may still be lost there: not once it is copied.
-    for (const copy of this.#copies.mirrors) if (!this.#copies.isCopying(copy)) void this.#mirroring.begin(copy);
+    for (const copy of this.#copies.mirrors) {
+      if (!this.#copies.isCopying(copy) && !waiting.includes(copy)) void this.#mirroring.begin(copy);
+    }
     this.#activeWatch.start();
     this.#timer = this.#clock.after(TICK_MS, () => this.#tick());
     return { ok: true, value: null };
@@ -291,6 +337,7 @@ export class Volume implements VolumeControl, Device {
     for (const copy of this.#copies.list) copy.mirror?.stop();
     this.#intents.dropWaiters();
     if (this.path.inFlight === 0) await this.#sweeper.finish();
+    await this.#journaling.close();
     for (const copy of this.#copies.list) copy.upstream.close();
   }
 
@@ -312,6 +359,8 @@ export class Volume implements VolumeControl, Device {
     for (const { mirror } of this.#copies.mirrors) mirror.tick();
     const idle = this.#changing === null && !this.#succession.flipping;
     this.#scrubbing.tick(idle && this.#copies.mirrors.every(({ mirror }) => mirror.usable));
+    this.#journaling.tick();
+    this.#journalRecovery.tick();
     this.#activeWatch.tick();
     this.#pace.tick(this.path.counters.recent, () => this.#isBusy(), this.#settings.hostLatencyGuard);
     this.#sweeper.tick();

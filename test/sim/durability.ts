@@ -10,20 +10,21 @@ export interface DurabilityPromise {
 
 /**
  * A write is lost only when the gateway AND the active node failed before it was flushed: the gateway's memory makes up
- * for a node's lost cache, a node's cache for a gateway's lost memory.
+ * for a node's lost cache, a node's cache for a gateway's lost memory. With a journal the node need not have lost anything:
+ * when it does not answer after the gateway's restart, a mirror takes over with what was flushed.
  */
 export const asyncPromise: DurabilityPromise = {
   name: 'async',
   mayLose(volume, invoked, marks, index) {
     const mark = marks[index];
-    if (mark.kind === 'power-loss') {
+    if (mark.kind !== 'gateway-crash') {
       if (!mark.activeFor.includes(volume)) return false;
       // Nobody is left who would write it again.
       return marks.some((other, at) => at < index && other.kind === 'gateway-crash' && other.at > invoked);
     }
     // The node had lost it, and the gateway may not have written it again yet.
     for (let at = index - 1; at >= 0 && marks[at].kind !== 'gateway-crash'; at -= 1) {
-      if (marks[at].at > invoked && marks[at].activeFor.includes(volume)) return true;
+      if (marks[at].kind === 'power-loss' && marks[at].at > invoked && marks[at].activeFor.includes(volume)) return true;
     }
     return false;
   },

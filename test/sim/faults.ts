@@ -21,6 +21,8 @@ export const FAULTS = [
   'slow',
   'stutter',
   'commit-failure',
+  'disaster',
+  'journal-failure',
   'clock-jump',
   'add-mirror',
   'remove-mirror',
@@ -48,6 +50,8 @@ const USUAL: Record<Fault, number> = {
   slow: 3,
   stutter: 1,
   'commit-failure': 3,
+  disaster: 0,
+  'journal-failure': 0,
   'clock-jump': 1,
   'add-mirror': 8,
   'remove-mirror': 3,
@@ -67,6 +71,9 @@ const THEMES: Partial<Record<Fault, number>>[] = [
   { contents: 5, flip: 1, failover: 2, 'add-mirror': 1, reconnect: 1, scrub: 1 },
   { 'commit-failure': 3, flip: 2, 'gateway-crash': 2, 'add-mirror': 1, 'remove-mirror': 1 },
 ];
+
+/** In addition where the volumes have a journal. */
+export const JOURNAL_WEIGHTS: Partial<Record<Fault, number>> = { disaster: 8, 'journal-failure': 2 };
 
 /** The weights of one run: half of them have a theme. */
 export function drawWeights(random: Random): Partial<Record<Fault, number>> {
@@ -202,6 +209,12 @@ function play(fault: Fault, stage: Stage): void {
       world.store.failures += random.between(1, 3);
       world.store.failing = random.pick([null, 'volume', 'mark']);
       break;
+    case 'disaster':
+      disaster(stage, volume);
+      break;
+    case 'journal-failure':
+      world.journals.failures += random.between(1, 3);
+      break;
     case 'clock-jump':
       world.jumpClock(random.range(-1, 1) * 1e8);
       break;
@@ -314,6 +327,36 @@ function failover(stage: Stage, volume: string): void {
   else for (const connection of world.network.standing(node.address)) connection.stall(forMs, true);
   world.scheduler.after(forMs, () => {
     node.resume();
+    if (!node.up) node.start();
+  });
+}
+
+/** The active node and the gateway fail together; the node stays away for long, perhaps until hosts were given up on. */
+function disaster(stage: Stage, volume: string): void {
+  const { world, random } = stage;
+  const node = world.node(stage.status(volume).active);
+  const others = world.nodes.filter((each) => each !== node);
+  const crash = (): void => stage.crashGateway(random.range(0, 200));
+  const fall = (): void => {
+    if (random.chance(0.6)) losePower(stage, node);
+    else node.kill(false);
+  };
+  if (random.chance(0.5)) {
+    fall();
+    world.scheduler.after(random.range(0, 5), crash);
+  } else {
+    crash();
+    world.scheduler.after(random.range(0, 5), fall);
+  }
+  // A mirror may go with them, for a moment.
+  if (random.chance(0.4)) {
+    const other = random.pick(others);
+    losePower(stage, other);
+    world.scheduler.after(random.range(1, 3000), () => {
+      if (!other.up) other.start();
+    });
+  }
+  world.scheduler.after(random.range(2000, random.pick([6000, 30_000])), () => {
     if (!node.up) node.start();
   });
 }

@@ -6,10 +6,10 @@ import { Upstream } from '../../gateway/upstream/upstream.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, readVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { type Device, OP } from '../../replication/device.js';
-import type { Hasher } from '../../replication/hasher.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Records } from '../../replication/world.js';
+import { HASHER, sum } from './hasher.js';
 import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 const REGION_BYTES = 4096;
@@ -17,26 +17,6 @@ const EXTENT_BYTES = 32_768;
 const UNFLUSHED_BYTES = 128 * 1024;
 const QUEUE_BYTES = 64 * 1024;
 const RETRY_MS = 50;
-
-/** FNV-1a over 64 bits in two halves: quick, and good enough to tell regions apart. */
-function sum(bytes: Uint8Array): bigint {
-  let low = 0x811c9dc5;
-  let high = 0xcbf29ce4;
-  for (let at = 0; at < bytes.length; at += 1) {
-    low = Math.imul(low ^ bytes[at], 0x01000193);
-    high = Math.imul(high ^ bytes[at] ^ (low >>> 24), 0x01000197);
-  }
-  return (BigInt(high >>> 0) << 32n) | BigInt(low >>> 0);
-}
-
-const HASHER: Hasher = {
-  sum,
-  async sums(bytes, regionBytes) {
-    const sums: bigint[] = [];
-    for (let at = 0; at < bytes.length; at += regionBytes) sums.push(sum(bytes.subarray(at, at + regionBytes)));
-    return sums;
-  },
-};
 
 const NO_RECORDS: Records = { get: () => undefined, list: () => [], commit: async () => {} };
 
@@ -153,16 +133,16 @@ class GatewayIncarnation implements Incarnation {
       if (!stored.ok) throw new Error(stored.message);
       const record = stored.value ?? firstRecord(plan);
       if (stored.value === undefined) await records.commit([putVolume(record)]);
-      this.#volumes.set(plan.name, this.#volume(record));
+      this.#volumes.set(plan.name, await this.#volume(record, stored.value === undefined));
     } catch {
       clock.after(RETRY_MS, () => void this.#open(plan));
     }
   }
 
-  #volume(record: VolumeRecord): Volume {
-    const { clock, dialer, log, nodes, records, count, giveUpAfterMs } = this.#surroundings;
+  async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
+    const { clock, dialer, log, nodes, records, journals, durability, count, giveUpAfterMs } = this.#surroundings;
     const settings: VolumeSettings = {
-      durability: 'async',
+      durability,
       queueBytesMax: QUEUE_BYTES,
       flipDeadlineMs: 250,
       hangAfterMs: 3000,
@@ -171,13 +151,16 @@ class GatewayIncarnation implements Incarnation {
       scrubBytesPerSecond: 500 * 1024 * 1024,
       hostLatencyGuard: 2,
     };
+    let replayed = false;
     const volume = new Volume({
       record,
       settings,
+      fresh,
       records,
       clock,
       log,
       hasher: HASHER,
+      journals,
       regionBytes: REGION_BYTES,
       extentBytes: EXTENT_BYTES,
       connect: (target, needs, events, memory) => {
@@ -199,13 +182,19 @@ class GatewayIncarnation implements Incarnation {
         return { ok: true, value: new Upstream(options, events) };
       },
       fact: (fact) => {
+        if (fact.type === 'journal-replayed') replayed = true;
+        if (fact.type === 'flipped' && fact.certificate.kind === 'failover' && replayed) {
+          replayed = false;
+          this.#surroundings.takeover(record.name, fact.certificate.to.node);
+          count.call(this.#surroundings, 'journal takeover');
+        }
         count.call(
           this.#surroundings,
           `fact ${fact.type}${fact.type === 'flipped' ? ` ${fact.certificate.kind}` : ''}${fact.type === 'mirror-state' ? ` ${fact.to}` : ''}`,
         );
       },
     });
-    const started = volume.start();
+    const started = await volume.start();
     if (!started.ok) throw new Error(started.message);
     return volume;
   }

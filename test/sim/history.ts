@@ -40,8 +40,8 @@ export class Operation {
   }
 }
 
-/** gateway-crash: its memory is gone. power-loss: a node's cache is gone. */
-export type MarkKind = 'gateway-crash' | 'power-loss';
+/** gateway-crash: its memory is gone. power-loss: a node's cache is gone. takeover: a mirror has by a journal what was flushed, and no more. */
+export type MarkKind = 'gateway-crash' | 'power-loss' | 'takeover';
 
 export interface Mark {
   readonly kind: MarkKind;

@@ -114,10 +114,10 @@ async function hunted(directory: string, hunt: Hunt, control: ChildProcess): Pro
 
 async function huntWith(
   worker: ChildProcess,
-  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults }: Hunt,
+  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults, durability = 'async' }: Hunt,
   control: ChildProcess,
 ): Promise<Verdict> {
-  const options = { ...OPTIONS, weights, lulls, faults: faults ?? OPTIONS.faults };
+  const options = { ...OPTIONS, weights, lulls, durability, faults: faults ?? OPTIONS.faults };
   for (let from = 1; from <= seeds; from += CHUNK) {
     const reports = await ask(worker, { system, from, count: Math.min(CHUNK, seeds - from + 1), options });
     if (typeof reports === 'string') return { caught: false, reason: reports };

@@ -88,18 +88,6 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
   },
   {
-    name: '10-journal-accepted',
-    breaks: 'a policy promises a journal on disk that is not there',
-    edits: [
-      {
-        file: 'config/policies.ts',
-        find: "if (mirror.durability === 'journal') {",
-        replace: "if (mirror.durability === 'journal' && mirror.standing > 9) {",
-      },
-    ],
-    caughtBy: { test: 'test/unit/config-files.test.ts' },
-  },
-  {
     name: '13-no-guard',
     breaks: 'an old request that lands late undoes a newer write',
     edits: [{ file: LOSSES, find: 'if (job.writes && zombieMs > 0) keeper.protect(job.offset, job.length, expiresMs);', replace: '' }],

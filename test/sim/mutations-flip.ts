@@ -98,7 +98,13 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
   {
     name: '22-no-deadline-without-a-mirror',
     breaks: 'a host waits for ever for a node that does not come back',
-    edits: [{ file: ACTIVE_WATCH, find: 'const expired = copies.active.upstream.expire(giveUpAfterMs);', replace: 'const expired = 0;' }],
+    edits: [
+      {
+        file: ACTIVE_WATCH,
+        find: 'const expired = copies.active.upstream.expire(giveUpAfterMs) + journalRecovery.expire(giveUpAfterMs);',
+        replace: 'const expired = 0;',
+      },
+    ],
     caughtBy: { weights: { gone: 1 } },
   },
   {

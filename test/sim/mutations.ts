@@ -5,8 +5,10 @@ import { COPY_MUTATIONS } from './mutations-copies.js';
 import { DURABILITY_MUTATIONS } from './mutations-durability.js';
 import { FLIP_MUTATIONS } from './mutations-flip.js';
 import { INTEGRITY_MUTATIONS } from './mutations-integrity.js';
+import { JOURNAL_MUTATIONS } from './mutations-journal.js';
 import { REFERENCE_MUTATIONS } from './mutations-reference.js';
 import type { Fault } from './faults.js';
+import type { ScenarioOptions } from './scenario.js';
 
 /** `find` must occur exactly once in the file, so that a mutation never silently misses. */
 export interface Edit {
@@ -33,6 +35,8 @@ export interface Hunt {
   weights?: Partial<Record<Fault, number>>;
   /** How often nobody asks for anything for some seconds. */
   lulls?: number;
+  /** The policy of the volumes; `async` unless told. */
+  durability?: ScenarioOptions['durability'];
   /** Faults of a run; as many as usual unless told. */
   faults?: number;
 }
@@ -50,5 +54,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...COPY_MUTATIONS,
   ...DURABILITY_MUTATIONS,
   ...FLIP_MUTATIONS,
+  ...JOURNAL_MUTATIONS,
   ...INTEGRITY_MUTATIONS,
 ].sort((one, other) => Number.parseInt(one.name, 10) - Number.parseInt(other.name, 10));

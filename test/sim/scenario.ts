@@ -7,7 +7,7 @@ import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } fr
 import { HostSession } from './client.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
-import { drawWeights, type Fault, type Stage, strike } from './faults.js';
+import { drawWeights, type Fault, JOURNAL_WEIGHTS, type Stage, strike } from './faults.js';
 import type { Operation } from './history.js';
 import { drawFeatures } from './node-features.js';
 import type { SimNode } from './node.js';
@@ -17,7 +17,7 @@ import type { RunOutcome } from './scheduler.js';
 import { SimWorld } from './sim-world.js';
 import { GatewayLife } from './surroundings.js';
 import { Vigil } from './vigil.js';
-import type { Answer, Incarnation, NodePlace, Status, SystemUnderTest, VolumePlan } from './system.js';
+import type { Answer, Incarnation, NodePlace, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
   seed: number;
@@ -29,6 +29,8 @@ export interface ScenarioOptions {
   weights?: Partial<Record<Fault, number>>;
   /** How often, by operations, nobody asks for anything for some seconds; instead of what the seed would draw. */
   lulls?: number;
+  /** What policy the volumes have; instead of what the seed would draw. */
+  durability?: Durability;
 }
 
 export interface ScenarioResult {
@@ -43,6 +45,8 @@ const LOAD_MS = 900_000;
 const EVENTS_MAX = 2_000_000;
 /** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
 const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
+type Durability = Surroundings['durability'];
+const DURABILITIES: readonly Durability[] = ['async', 'async', 'journal', 'journal', 'sync'];
 /** Long enough for marks to be swept. */
 const LULL_MS = [4500, 9000] as const;
 
@@ -85,6 +89,7 @@ class Run {
   /** What is somebody else's on a node, and must stay as it is. */
   readonly #foreign: { node: SimNode; volume: string; contents: Buffer }[] = [];
   readonly #lulls: number;
+  readonly #durability: Durability;
   #lullUntilMs = 0;
   readonly #faults: { fault: Fault; afterOperations: number }[] = [];
   #life: GatewayLife | null = null;
@@ -103,6 +108,8 @@ class Run {
     this.#vigil = new Vigil(this.world, () => this.#incarnation);
     this.#drawNodes();
     this.#drawForeign();
+    // A stream of its own: all else is the same whatever is drawn.
+    this.#durability = options.durability ?? new Random(options.seed, 'durability').pick(DURABILITIES);
     this.#lulls = options.lulls ?? this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
     this.#drawFaults();
@@ -211,7 +218,9 @@ class Run {
   #drawFaults(): void {
     const random = this.#random;
     const { faults, operations } = this.#options;
-    const weights = this.#options.weights ?? drawWeights(random);
+    const weights = { ...(this.#options.weights ?? drawWeights(random)), ...(this.#durability === 'journal' && JOURNAL_WEIGHTS) };
+    // What a gateway knows of contents it forgets when it crashes.
+    if (weights.contents) weights.disaster = 0;
     const drawn: Fault[] = random.chance(0.75) ? ['add-mirror'] : [];
     for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights));
     for (const [index, fault] of drawn.entries()) {
@@ -252,7 +261,8 @@ class Run {
   }
 
   #startGateway(): void {
-    const life = new GatewayLife(this.world, this.#places, this.#volumes, GIVE_UP_MS);
+    const plan = { giveUpAfterMs: GIVE_UP_MS, durability: this.#durability };
+    const life = new GatewayLife(this.world, this.#places, this.#volumes, plan);
     this.#life = life;
     this.world.trace(() => 'the gateway starts');
     this.#incarnation = this.#system.start(life);
@@ -334,6 +344,7 @@ class Run {
       }
     }
     this.world.store.failures = 0;
+    this.world.journals.failures = 0;
     return this.#life !== null;
   }
 

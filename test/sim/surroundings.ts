@@ -1,16 +1,26 @@
 // One gateway incarnation's hold on the world: clock, dialer and records that all fall silent at its crash, as if the
 // process had been killed: timers do not fire, wires carry nothing more, commits are decided and never resolve.
+import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer } from '../../gateway/wire.js';
 import type { Clock, Log, Timer } from '../../replication/world.js';
+import { sum } from './hasher.js';
+import type { SimJournalFiles } from './journal-disk.js';
 import type { Connection } from './network.js';
 import type { SimRecords } from './records.js';
 import type { SimWorld } from './sim-world.js';
 import type { NodePlace, Surroundings, VolumePlan } from './system.js';
 
+export interface LifePlan {
+  giveUpAfterMs: number;
+  durability: VolumeSettings['durability'];
+}
+
 export class GatewayLife implements Surroundings {
   readonly clock: Clock;
   readonly dialer: Dialer;
   readonly records: SimRecords;
+  readonly journals: SimJournalFiles;
+  readonly durability: VolumeSettings['durability'];
   readonly log: Log;
   readonly nodes: readonly NodePlace[];
   readonly volumes: readonly VolumePlan[];
@@ -19,11 +29,12 @@ export class GatewayLife implements Surroundings {
   readonly #connections: Connection[] = [];
   #dead = false;
 
-  constructor(world: SimWorld, nodes: readonly NodePlace[], volumes: readonly VolumePlan[], giveUpAfterMs: number) {
+  constructor(world: SimWorld, nodes: readonly NodePlace[], volumes: readonly VolumePlan[], plan: LifePlan) {
     this.#world = world;
     this.nodes = nodes;
     this.volumes = volumes;
-    this.giveUpAfterMs = giveUpAfterMs;
+    this.giveUpAfterMs = plan.giveUpAfterMs;
+    this.durability = plan.durability;
     this.clock = {
       nowMs: () => world.scheduler.nowMs,
       wallMs: () => world.wallMs,
@@ -34,6 +45,7 @@ export class GatewayLife implements Surroundings {
       if (this.#dead) connection.gateway.silence();
     });
     this.records = world.store.open();
+    this.journals = world.journals.open(sum);
     const line = (level: string) => (fields: object, message: string) => world.trace(() => `${level} ${message} ${wordsOf(fields)}`);
     this.log = { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
   }
@@ -46,10 +58,15 @@ export class GatewayLife implements Surroundings {
     if (!this.#dead) this.#world.moment(what);
   }
 
+  takeover(volume: string, node: string): void {
+    if (!this.#dead) this.#world.history.mark('takeover', node, [volume], this.#world.scheduler.nowMs);
+  }
+
   crash(): void {
     this.#dead = true;
     for (const connection of this.#connections) connection.gateway.silence();
     this.records.crash();
+    this.journals.crash();
   }
 
   /** Timers fire late, never early. */

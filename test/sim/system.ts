@@ -1,6 +1,8 @@
 // What the simulator tests, as it sees it: something that, given a world, serves volumes and takes an operator's wishes.
 // One implementation wires the real gateway, another is a small reference with bugs that can be switched on.
 import type { FlipCertificate } from '../../gateway/control.js';
+import type { JournalFiles } from '../../gateway/volume/journaling.js';
+import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer, WireAddress } from '../../gateway/wire.js';
 import type { Device } from '../../replication/device.js';
 import type { Clock, Log, Records } from '../../replication/world.js';
@@ -27,6 +29,8 @@ export interface Surroundings {
   clock: Clock;
   dialer: Dialer;
   records: Records;
+  journals: JournalFiles;
+  durability: VolumeSettings['durability'];
   log: Log;
   nodes: readonly NodePlace[];
   volumes: readonly VolumePlan[];
@@ -34,6 +38,8 @@ export interface Surroundings {
   giveUpAfterMs: number;
   /** Counts a thing that happened, for coverage. */
   count(what: string): void;
+  /** A mirror takes over that has what was flushed, and perhaps no more. */
+  takeover(volume: string, node: string): void;
 }
 
 export interface Status {

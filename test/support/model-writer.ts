@@ -24,6 +24,8 @@ export interface ModelWriterOptions {
   depth?: number;
   /** Share of writes with FUA, and of FLUSH after a write; default 0.02. */
   durableShare?: number;
+  /** Only what was answered as durable must be found. */
+  forgetful?: boolean;
   /** Go on after a lost connection; without it that is an error. */
   reconnects?: boolean;
 }
@@ -45,7 +47,7 @@ export class ModelWriter {
   #clients = new Set<NbdClient>();
 
   constructor(options: ModelWriterOptions) {
-    const defaults = { blockBytes: 4096, connections: 1, depth: 4, durableShare: 0.02, reconnects: false };
+    const defaults = { blockBytes: 4096, connections: 1, depth: 4, durableShare: 0.02, reconnects: false, forgetful: false };
     this.#options = { ...defaults, ...options };
     this.#blocks = options.length / this.#options.blockBytes;
     assert(Number.isInteger(this.#blocks), 'whole blocks');
@@ -171,7 +173,7 @@ export class ModelWriter {
 
   /** One request at a time, on the blocks of this lane alone. */
   async #lane(client: NbdClient, lane: number): Promise<void> {
-    const { random, connections, depth, blockBytes, offset, durableShare, reconnects } = this.#options;
+    const { random, connections, depth, blockBytes, offset, durableShare, reconnects, forgetful } = this.#options;
     const lanes = connections * depth;
     const own = Math.floor((this.#blocks - 1 - lane) / lanes) + 1;
     while (this.#running) {
@@ -184,11 +186,12 @@ export class ModelWriter {
       try {
         const fua = durable && random.chance(0.5);
         await client.write(offset + block * blockBytes, data, { fua });
-        this.#answered[block] = write;
+        if (fua || !forgetful) this.#answered[block] = write;
         this.writes += 1;
         if (durable && !fua) {
           await client.flush();
           this.flushes += 1;
+          this.#answered[block] = write;
         }
         this.slowestMs = Math.max(this.slowestMs, performance.now() - startedMs);
       } catch (error) {

@@ -125,7 +125,7 @@ export class PathRig {
     const device = new MemoryDevice(this.sizeBytes, { completion: 'later' });
     const mirror = this.mirror(device, options);
     mirror.markDirty(0, this.sizeBytes);
-    this.path.setMirrors(this.mirrors, options.sync ?? false);
+    this.path.setMirrors(this.mirrors, options.sync ? 'sync' : 'async');
     mirror.connected();
     for (let round = 0; round < 200 && !mirror.usable; round += 1) await turns(5);
     assert(mirror.usable, `${mirror.condition}: ${mirror.reason}`);

@@ -6,6 +6,7 @@ import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { OP, type Op } from '../../replication/device.js';
 import { ManualClock } from './manual-clock.js';
+import { MemoryJournals } from './memory-journals.js';
 import { MemoryRecords } from './memory-records.js';
 import { TestHasher } from './path-rig.js';
 import { QuietLog } from './quiet-log.js';
@@ -43,6 +44,7 @@ export class VolumeRig {
       records?: MemoryRecords;
       nodes?: Record<string, ScriptedNode>;
       zombieMs?: number;
+      journals?: MemoryJournals;
       clock?: ManualClock;
     } = {},
   ) {
@@ -68,10 +70,12 @@ export class VolumeRig {
     this.volume = new Volume({
       record,
       settings: { ...SETTINGS, ...options.settings },
+      fresh: stored === undefined,
       records: this.records,
       clock: this.clock,
       log: this.log,
       hasher: new TestHasher(),
+      journals: options.journals ?? new MemoryJournals(),
       regionBytes: 1024,
       extentBytes: 4096,
       connect: (to, needs, events, memory) => ({
@@ -100,7 +104,7 @@ export class VolumeRig {
   static async start(options: ConstructorParameters<typeof VolumeRig>[0] = {}): Promise<VolumeRig> {
     const rig = new VolumeRig(options);
     if (rig.records.get('volume/v') === undefined) await rig.records.commit([putVolume(rig.record())]);
-    assert(rig.volume.start().ok);
+    assert((await rig.volume.start()).ok);
     await turns();
     return rig;
   }

@@ -65,6 +65,7 @@ function volumeNamed(name: string, more: Partial<VolumeView> = {}): VolumeView {
     policy: 'default',
     labels: { program: 'billing-db' },
     active: { node: 'a', export: '' },
+    journal: null,
     mirrors: [],
     clients: ['127.0.0.1:43122'],
     scrub: null,

@@ -1,7 +1,7 @@
 // The exposition: names, helps and types by the rules of Prometheus' promtool, and the numbers that were put in.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
-import { MIRROR_STATES, type NodeView, PROTECTION_STATES, type VolumeView } from '../../gateway/control.js';
+import { JOURNAL_STATES, MIRROR_STATES, type NodeView, PROTECTION_STATES, type VolumeView } from '../../gateway/control.js';
 import { Exposition } from '../../gateway/metrics/exposition.js';
 import { LatencyHistogram } from '../../gateway/metrics/histogram.js';
 import type { IoMetrics, MetricsSource } from '../../gateway/metrics/source.js';
@@ -82,6 +82,7 @@ const volume: VolumeView = {
   labels: {},
   active: { node: 'a', export: '' },
   mirrors: [mirror],
+  journal: { state: 'ready', reason: null, usedBytes: 4096, sizeBytes: 8192, covers: ['b'] },
   clients: ['x', 'y'],
   scrub: null,
   lastFlip: null,
@@ -224,6 +225,8 @@ test('the numbers are those of the source', () => {
   assert.equal(value('forestall_host_latency_seconds', {}, 'forestall_host_latency_seconds_sum'), 20.001103);
   assert.equal(value('forestall_volume_resync_extents'), 3);
   assert.equal(value('forestall_mirror_lag_bytes', { node: 'b' }), 5);
+  assert.equal(value('forestall_journal_used_bytes'), 4096);
+  assert.equal(value('forestall_journal_size_bytes'), 8192);
   assert.equal(value('forestall_flips_total', { kind: 'rollback' }), 1);
   assert.equal(value('forestall_scrub_last_end_timestamp_seconds'), 1.5);
   assert.equal(value('forestall_upstream_disconnects_total', { node: 'a' }), 6);
@@ -244,6 +247,7 @@ test('states are one-hot over all states', () => {
   for (const [family, states, present] of [
     ['forestall_volume_protection_state', PROTECTION_STATES, 'synced'],
     ['forestall_mirror_state', MIRROR_STATES, 'synced'],
+    ['forestall_journal_state', JOURNAL_STATES, 'ready'],
   ] as [string, readonly string[], string][]) {
     const { samples } = families.get(family)!;
     assert.deepEqual(samples.map(({ labels }) => labels.state).sort(), [...states].sort());

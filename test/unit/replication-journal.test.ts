@@ -25,12 +25,10 @@ interface Rig {
 async function open(disk = new CrashDisk(newImage(RING)), more: Partial<JournalOptions> = {}): Promise<Rig> {
   const clock = new ManualClock();
   const rig = { disk, clock, rooms: 0, failures: [] as string[] };
-  let ids = 500n;
   disk.automatic = true;
   const opening = await Journal.open({
     file: disk,
     sum,
-    newId: () => ids++,
     clock,
     volume: 'v',
     epoch: 1,
@@ -393,31 +391,6 @@ test('what only a torn batch says of the mirrors is said again before a sync is 
   assert.equal(disk.writes, 1);
   const again = decodeHeader(disk.image, RING_START, sum);
   assert.deepEqual(again?.destinations, [{ id: 1, joined: 1, durable: 0 }]);
-});
-
-test('a journal that was started anew holds nothing of before and uses no sequence twice', async () => {
-  const { journal, disk } = await covered();
-  for (let i = 0; i < 3; i += 1) {
-    write(journal, 5000);
-    assert.equal(await synced(journal), 0);
-  }
-  await journal.close();
-  const image = disk.image;
-  image[RING_START] ^= 1;
-  const damaged = await open(new CrashDisk(image));
-  assert.equal(damaged.journal.incomplete?.fromSequence, 1);
-  await damaged.journal.restart();
-  assert.equal(damaged.journal.incomplete, null);
-  assert.equal(damaged.journal.lastSequence, 3);
-  damaged.journal.join(5);
-  damaged.journal.durable(5, 3);
-  assert.equal(write(damaged.journal, 100), 4);
-  await damaged.journal.close();
-  const again = await open(new CrashDisk(damaged.disk.image));
-  assert.equal(again.journal.incomplete, null);
-  assert.notEqual(again.journal.shortfall(1), null);
-  assert.equal(again.journal.shortfall(5), null);
-  for await (const { sequence } of again.journal.replay(5)) assert.equal(sequence, 4);
 });
 
 test.run();

@@ -37,7 +37,7 @@ test('zeroes are skipped only onto what is proven blank', async () => {
     if (!blank) device.bytes.fill(9);
     const mirror = rig.mirror(device, { blank });
     mirror.markDirty(0, rig.sizeBytes);
-    rig.path.setMirrors([mirror], false);
+    rig.path.setMirrors([mirror], 'async');
     mirror.connected();
     await until(() => mirror.usable, 'synced');
     assert.deepEqual(device.bytes, rig.source.bytes);
@@ -53,7 +53,7 @@ test('a blank range that a host wrote and zeroed again is not taken for blank', 
   const mirror = rig.mirror(device, { blank: true });
   // Only part of it is dirty, so that the host's write goes to the mirror by the queue.
   mirror.markDirty(0, 4096);
-  rig.path.setMirrors([mirror], false);
+  rig.path.setMirrors([mirror], 'async');
   rig.write(8192, filled(5, 1024));
   await turns();
   mirror.connected();
@@ -75,7 +75,7 @@ test('a hole the source told of is read again when a host has written there', as
   const device = new MemoryDevice(rig.sizeBytes, { completion: 'later' });
   const mirror = rig.mirror(device, { blank: true });
   mirror.markDirty(0, rig.sizeBytes);
-  rig.path.setMirrors([mirror], false);
+  rig.path.setMirrors([mirror], 'async');
   mirror.connected();
   await turns();
   assert.deepEqual(
@@ -105,7 +105,7 @@ test('a source that refuses a read is asked again later, and the mirror is not i
   const device = new MemoryDevice(rig.sizeBytes, { completion: 'later' });
   const mirror = rig.mirror(device);
   mirror.markDirty(0, rig.sizeBytes);
-  rig.path.setMirrors([mirror], false);
+  rig.path.setMirrors([mirror], 'async');
   mirror.connected();
   await turns(200);
   assert(!mirror.usable);
@@ -123,7 +123,7 @@ test('a mirror that refuses at once keeps what it lacks dirty', async () => {
   device.fail = ({ op, offset }) => (op === OP.WRITE && offset < 1024 ? ERRNO.EIO : 0);
   const mirror = rig.mirror(device);
   mirror.markDirty(0, 1024);
-  rig.path.setMirrors([mirror], false);
+  rig.path.setMirrors([mirror], 'async');
   mirror.connected();
   await turns(20);
   assert(!mirror.complete, 'it refused everything');
@@ -317,7 +317,7 @@ test('under concurrent writes, refusals, losses and stalls the mirror converges,
         if (!blank) device.bytes.fill(0xee);
         const mirror = rig.mirror(device, { blank, reverse, queueBytesMax: 8192 });
         mirror.markDirty(0, rig.sizeBytes);
-        rig.path.setMirrors([mirror], sync);
+        rig.path.setMirrors([mirror], sync ? 'sync' : 'async');
         mirror.connected();
         const all: WatchedRequest[] = [];
         let value = 0;

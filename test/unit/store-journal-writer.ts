@@ -3,7 +3,7 @@
 import { writeSync } from 'node:fs';
 import { SystemClock } from '../../gateway/clock.js';
 import { createHash64 } from '../../gateway/hashing/xxh64.js';
-import { DiskJournalFile, randomId } from '../../gateway/store/journal-file.js';
+import { DiskJournalFile } from '../../gateway/store/journal-file.js';
 import { OP } from '../../replication/device.js';
 import { Journal } from '../../replication/journal.js';
 
@@ -15,7 +15,6 @@ let roomCame: (() => void) | null = null;
 const opening = await Journal.open({
   file: file.value,
   sum,
-  newId: randomId,
   clock: new SystemClock(),
   volume: 'v',
   epoch: 1,

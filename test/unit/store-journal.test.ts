@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import { createHash64 } from '../../gateway/hashing/xxh64.js';
-import { DiskJournalFile, randomId } from '../../gateway/store/journal-file.js';
+import { DiskJournalFile } from '../../gateway/store/journal-file.js';
 import { OP } from '../../replication/device.js';
 import { Journal } from '../../replication/journal.js';
 import type { JournalRecord } from '../../replication/journal-options.js';
@@ -38,7 +38,6 @@ async function openJournal(file: DiskJournalFile): Promise<Journal> {
   const opening = await Journal.open({
     file,
     sum,
-    newId: randomId,
     clock: new ManualClock(),
     volume: 'v',
     epoch: 1,

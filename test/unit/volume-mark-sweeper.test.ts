@@ -57,6 +57,7 @@ class Rig extends PathRig {
       clock: rig.clock,
       log: new QuietLog(),
       copies: () => rig.copies,
+      journaled: () => Promise.resolve(true),
     });
     return rig;
   }

@@ -84,4 +84,26 @@ test('a copy begins when the source has flushed: nothing is copied that it may s
   await rig.stop();
 });
 
+test('after a restart a new mirror on plain nodes is copied when nothing that was sent before can land any more', async () => {
+  const before = await VolumeRig.start({ zombieMs: 5000 });
+  before.write(0, filled(1));
+  await turns();
+  before.nodes.a.hold = (request) => request.command === 1;
+  before.write(0, filled(2));
+  await turns();
+  const [late] = before.nodes.a.held;
+  const rig = await VolumeRig.start({ zombieMs: 5000, records: before.records.crashed(), nodes: before.nodes });
+  before.nodes.a.hold = () => false;
+  before.nodes.a.cut();
+  await rig.until(() => rig.volume.service.state === 'served', 'the volume is served');
+  const added = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  assert(added.ok);
+  await rig.pass(3000);
+  assert.equal(rig.state('b'), 'copying');
+  late.land();
+  await rig.until(() => rig.state('b') === 'synced', 'the mirror is in step');
+  assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
+  await rig.stop();
+});
+
 test.run();

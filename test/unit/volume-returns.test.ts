@@ -70,12 +70,23 @@ test("a mirror that comes back with somebody else's data is latched and not over
     rig.nodes.b.bytes.every((byte) => byte === 0xee),
     'nothing was written there',
   );
-  const removed = await rig.finish(rig.volume.removeMirror(target('b'), 'test'));
+  // A restart does not forget it, also where no checksum is known.
+  const records = rig.records.crashed();
+  await records.commit(records.list('sum/').map(([key]) => ({ remove: key })));
+  for (const node of Object.values(rig.nodes)) node.cut();
+  const again = await VolumeRig.start({ records, nodes: rig.nodes });
+  await again.pass(2000);
+  assert.equal(again.state('b'), 'failed');
+  assert(
+    again.nodes.b.bytes.every((byte) => byte === 0xee),
+    'nothing was written there',
+  );
+  const removed = await again.finish(again.volume.removeMirror(target('b'), 'test'));
   assert(removed.ok);
-  const added = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  const added = await again.finish(again.volume.addMirror(target('b'), 'test'));
   assert(!added.ok);
   assert.equal(added.code, 'target-not-blank');
-  await rig.stop();
+  await again.stop();
 });
 
 test('an active target that comes back blank is failed over from, and then copied anew', async () => {
