@@ -120,7 +120,8 @@ test('a sound store has no finding, and its volumes are told', async ({ director
 
 const FOUND: [string, [string, unknown][], 'damage' | 'warning', RegExp][] = [
   ['a volume without its place', [['volume/vol0', { ...VOLUME, active: null }]], 'damage', /stored record of volume vol0 is damaged/],
-  ['a volume of a later format', [['volume/vol0', { ...VOLUME, format: 2 }]], 'damage', /format 2/],
+  ['a volume of a later format', [['volume/vol0', { ...VOLUME, format: 3 }]], 'damage', /format 3/],
+  ['a volume with a journal that the record does not name', [['volume/vol0', { ...VOLUME, format: 2 }]], 'damage', /damaged/],
   ['a volume with a half mirror', [['volume/vol0', { ...VOLUME, mirrors: [{ id: 'm1' }] }]], 'damage', /at mirrors.0.target/],
   ['a mark of no extent', [['mark/vol0/x', 1]], 'damage', /names no extent/],
   ['a mark beyond the end', [['mark/vol0/00000005', 1]], 'warning', /beyond the end/],
