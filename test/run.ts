@@ -105,14 +105,16 @@ interface Ending {
 }
 
 function conclude(file: string, { faults, output, reported, code, signal, seconds }: Ending): Outcome {
-  const nothing: FileReport = { ended: false, lingered: [], passed: 0, failed: 0, left: 0, skips: [] };
+  const nothing: FileReport = { ended: false, lingered: [], exitCode: 0, passed: 0, failed: 0, left: 0, skips: [] };
   const report = reported === '' ? nothing : (JSON.parse(reported) as FileReport);
   if (report.lingered.length > 0) {
     faults.push(`did not end by itself after its last test; it left open: ${report.lingered.join(', ')}`);
   } else if (faults.length === 0) {
     const skippedWhole = report.skips.length > 0 && report.passed + report.failed === 0;
-    if (signal !== null) faults.push(`was ended by ${signal}`);
-    else if (code !== 0 && report.failed === 0) faults.push(`exited with code ${code}`);
+    // A file whose tests ended ends itself by a signal (run-file.ts).
+    const exitCode = report.ended ? report.exitCode : code;
+    if (signal !== null && !report.ended) faults.push(`was ended by ${signal}`);
+    else if (exitCode !== 0 && report.failed === 0) faults.push(`exited with code ${exitCode}`);
     else if (!report.ended && !(skippedWhole && code === 0)) faults.push('exited before its tests ended');
     else if (report.passed + report.failed === 0 && !skippedWhole) faults.push('ran no test');
   }

@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { type Edit, type Hunt, MUTATIONS, type Mutation, SEEDS_MAX } from './mutations.js';
+import type { FileReport } from '../support/run-file.js';
 import type { SeedReport, SeedsTask } from './seed-report.js';
 
 const root = fileURLToPath(new URL('../..', import.meta.url));
@@ -94,8 +95,21 @@ async function testFails(directory: string, test: string): Promise<Verdict> {
 }
 
 function passes(directory: string, test: string): Promise<boolean> {
-  const child = spawn(process.execPath, [...process.execArgv, test], { cwd: directory, stdio: 'ignore', timeout: ANSWER_MS });
-  return new Promise((resolve) => child.once('exit', (code) => resolve(code === 0)));
+  const child = spawn(process.execPath, [...process.execArgv, 'test/support/run-file.ts', test], {
+    cwd: directory,
+    stdio: ['ignore', 'ignore', 'ignore', 'pipe'],
+    timeout: ANSWER_MS,
+  });
+  let reported = '';
+  child.stdio[3]?.on('data', (chunk: Buffer) => {
+    reported += chunk.toString();
+  });
+  return new Promise((resolve) =>
+    child.once('close', () => {
+      const report = reported === '' ? null : (JSON.parse(reported) as FileReport);
+      resolve(report !== null && report.ended && report.failed === 0 && report.exitCode === 0);
+    }),
+  );
 }
 
 function seedsWorker(directory: string): ChildProcess {

@@ -23,13 +23,13 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     name: '11-mirror-not-flushed-before-the-flip',
     breaks: 'what was flushed on the old target may be in a volatile cache of the new one',
     edits: [{ file: FLIP, find: '(await to.mirror?.flush()) ?? -1', replace: '(await Promise.resolve(0)) ?? -1' }],
-    caughtBy: { weights: { flip: 3, 'gateway-crash': 2, 'power-loss': 2 }, faults: 14 },
+    caughtBy: { test: 'test/unit/volume-flip.test.ts' },
   },
   {
     name: '11-released-before-the-outcome-is-known',
     breaks: 'a restart finds the volume on the side that hosts did not write to',
     edits: [{ file: FLIP, find: 'await sleep(ground.clock, COMMIT_RETRY_MS);', replace: 'return;' }],
-    caughtBy: { weights: { 'commit-failure': 4, flip: 3, 'gateway-crash': 2 }, faults: 16 },
+    caughtBy: { test: 'test/unit/volume-flip.test.ts' },
   },
   {
     name: '12-failover-to-an-incomplete-mirror',

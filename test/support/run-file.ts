@@ -22,6 +22,8 @@ export interface FileReport {
   lingered: string[];
   passed: number;
   failed: number;
+  /** Of the process, once it ended. */
+  exitCode: number;
   /** Tests defined but not run (`test.skip`, or left out by a `test.only`). */
   left: number;
   skips: string[];
@@ -30,7 +32,7 @@ export interface FileReport {
 const reportFd = 3;
 /** After its last suite a file has this long to end by itself. */
 const lingerMs = 10_000;
-const report: FileReport = { ended: false, lingered: [], passed: 0, failed: 0, left: 0, skips: skippedLines };
+const report: FileReport = { ended: false, lingered: [], exitCode: 0, passed: 0, failed: 0, left: 0, skips: skippedLines };
 
 function counted(suite: Suite): Suite {
   return async () => {
@@ -57,7 +59,17 @@ globalThis.UVU_QUEUE = globalThis.UVU_QUEUE.map(([name, ...suites]) => [name, ..
 await exec();
 report.ended = true;
 // What a test started, it stops: a file that goes on living after its tests is a failure, named by what it left open.
-setTimeout(() => {
-  report.lingered = process.getActiveResourcesInfo();
-  process.exit(1);
-}, lingerMs).unref();
+for (const untilMs = performance.now() + lingerMs; ; ) {
+  const open = process.getActiveResourcesInfo();
+  if (open.length === 0) break;
+  if (performance.now() > untilMs) {
+    report.lingered = open;
+    break;
+  }
+  await new Promise((resolve) => setTimeout(resolve, 5));
+}
+// Node 20 may wait for ever when its event loop ends: for a background task of V8 that waits for a garbage collection by the
+// thread that waits for it. So the end is not left to it.
+report.exitCode = Number(process.exitCode ?? 0);
+process.emit('exit', report.exitCode);
+process.kill(process.pid, 'SIGKILL');

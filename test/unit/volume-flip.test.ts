@@ -429,4 +429,27 @@ test('FLUSH and FUA hold through a failover', async () => {
   await rig.stop();
 });
 
+test('what reached the mirror last is flushed there before the flip is committed', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { b } = rig.nodes;
+  b.volatile = true;
+  b.hold = (request) => request.command === WRITE;
+  const write = rig.write(0, filled(5), true);
+  await turns();
+  assert.equal(write.errno, 0);
+  const flipping = rig.volume.flip(target('b'), { kind: 'flip', reason: 'test', verdict: null });
+  await rig.until(() => rig.volume.path.isHeld, 'the flip waits for the queue');
+  b.hold = () => false;
+  b.answerAll();
+  const flipped = await rig.finish(flipping);
+  assert(flipped.ok, flipped.ok ? '' : flipped.message);
+  b.crash();
+  const again = await rig.restarted();
+  const read = again.read(0, 512);
+  await again.until(() => read.errno !== null, 'a read is answered');
+  assert.equal(again.volume.active.node, 'b');
+  assert.deepEqual(read.data, filled(5));
+  await again.stop();
+});
+
 test.run();
