@@ -107,7 +107,7 @@ function passes(directory: string, test: string): Promise<boolean> {
   return new Promise((resolve) =>
     child.once('close', () => {
       const report = reported === '' ? null : (JSON.parse(reported) as FileReport);
-      resolve(report !== null && report.ended && report.failed === 0 && report.exitCode === 0);
+      resolve(report?.ended === true && report.failed === 0 && report.exitCode === 0);
     }),
   );
 }
