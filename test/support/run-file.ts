@@ -34,6 +34,13 @@ const reportFd = 3;
 const lingerMs = 10_000;
 const report: FileReport = { ended: false, lingered: [], exitCode: 0, passed: 0, failed: 0, left: 0, skips: skippedLines };
 
+/** What the process has open, but for these. */
+function openBesides(known: readonly string[]): string[] {
+  const open = process.getActiveResourcesInfo();
+  for (const each of known) if (open.includes(each)) open.splice(open.indexOf(each), 1);
+  return open;
+}
+
 function counted(suite: Suite): Suite {
   return async () => {
     const [errors, passed, left, total] = await suite();
@@ -50,6 +57,10 @@ process.on('exit', () => {
   writeSync(reportFd, `${JSON.stringify(report)}\n`);
 });
 
+// Its standard streams are made when they are first used.
+void [process.stdout, process.stderr];
+const own = openBesides([]);
+
 globalThis.UVU_DEFER = 1;
 globalThis.UVU_INDEX = 0;
 globalThis.UVU_QUEUE = [[null]];
@@ -60,7 +71,7 @@ await exec();
 report.ended = true;
 // What a test started, it stops: a file that goes on living after its tests is a failure, named by what it left open.
 for (const untilMs = performance.now() + lingerMs; ; ) {
-  const open = process.getActiveResourcesInfo();
+  const open = openBesides(own);
   if (open.length === 0) break;
   if (performance.now() > untilMs) {
     report.lingered = open;
