@@ -41,7 +41,7 @@ export interface PolicyConfig {
   mirror: { standing: number; onPrediction: number; durability: 'async' | 'journal' | 'sync'; queueBytes: number };
   /** `minimum` bounds the adaptive threshold from below. */
   prediction: { threshold: 'adaptive' | number; minimum: number; horizonMs: number };
-  flip: { automatic: boolean; deadlineMs: number; afterSyncedMs: number };
+  flip: { automatic: boolean; deadlineMs: number; deadlineMaxMs: number; afterSyncedMs: number };
   rollback: { observeMs: number; onFalseAlarm: 'flip-back' | 'stay' };
   /** `everyMs` 0: only when asked. */
   scrub: { afterMirror: boolean; everyMs: number; bytesPerSecond: number };

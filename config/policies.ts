@@ -6,6 +6,9 @@ import type { KeyPath } from './problem.js';
 import type { PolicyInput } from './schema.js';
 import { formatDuration } from './units.js';
 
+const DEADLINE_MS = 250;
+const DEADLINE_MAX_MS = 2000;
+
 /** Null when a problem was reported that leaves nothing to work with. */
 export function policyConfig(name: string, input: PolicyInput, path: KeyPath, report: Report): PolicyConfig | null {
   const { mirror, prediction, flip, rollback, scrub, copy, failover } = input;
@@ -13,11 +16,17 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
     const least = formatDuration(failover.hangAfter);
     report([...path, 'failover', 'giveUpAfter'], `must be at least hangAfter (${least}): before that a request counts as merely slow`);
   }
+  const deadlineMs = flip.deadline ?? DEADLINE_MS;
+  // Who names a deadline means it.
+  const deadlineMaxMs = flip.deadlineMax ?? (flip.deadline === undefined ? DEADLINE_MAX_MS : deadlineMs);
+  if (deadlineMaxMs < deadlineMs) {
+    report([...path, 'flip', 'deadlineMax'], `must be at least deadline (${formatDuration(deadlineMs)}), which it grows from`);
+  }
   return {
     name,
     mirror: { standing: mirror.standing, onPrediction: mirror.onPrediction, durability: mirror.durability, queueBytes: mirror.queue },
     prediction: { threshold: prediction.threshold, minimum: prediction.minimum, horizonMs: prediction.horizon },
-    flip: { automatic: flip.automatic, deadlineMs: flip.deadline, afterSyncedMs: flip.afterSynced },
+    flip: { automatic: flip.automatic, deadlineMs, deadlineMaxMs, afterSyncedMs: flip.afterSynced },
     rollback: { observeMs: rollback.observe, onFalseAlarm: rollback.onFalseAlarm },
     scrub: { afterMirror: scrub.afterMirror, everyMs: scrub.every, bytesPerSecond: scrub.bandwidth },
     copy: { bytesPerSecond: copy.bandwidth, hostLatencyGuard: copy.hostLatencyGuard },

@@ -125,7 +125,8 @@ export const policySchema = optionalSection({
   }),
   flip: optionalSection({
     automatic: flag().default(true),
-    deadline: duration(10, minute).prefault('250ms'),
+    deadline: duration(10, minute).optional(),
+    deadlineMax: duration(10, minute).optional(),
     afterSynced: duration(0, 30 * day).prefault('0s'),
   }),
   rollback: optionalSection({

@@ -60,6 +60,7 @@ export class Mirror {
   /** Nothing is sent to it until `connected`: what it is to get first comes from elsewhere. */
   #deferred = false;
   #startsOver = 0;
+  #queueLimit = Number.POSITIVE_INFINITY;
 
   constructor(options: MirrorOptions) {
     this.#options = options;
@@ -231,11 +232,19 @@ export class Mirror {
     this.fallBack(reason);
   }
 
+  /** Less room in the queue than it may have (bytes), for a mirror that is to take over; Infinity: as usual again. */
+  limitQueue(bytes: number): void {
+    const wider = bytes > this.#queueLimit;
+    this.#queueLimit = bytes;
+    if (wider) this.#options.room();
+  }
+
   /** Would a write of this cost have to wait for room? Never for a mirror that does not take writes into its queue. */
   mustWait(costBytes: number, admittedBytes: number): boolean {
-    if (this.#options.reverse || this.#condition === 'failed') return false;
+    const limited = this.#queueLimit < Number.POSITIVE_INFINITY;
+    if ((this.#options.reverse && !limited) || this.#condition === 'failed') return false;
     const usedBytes = this.queue.hostBytes + admittedBytes;
-    return usedBytes > 0 && usedBytes + costBytes > this.#options.queueBytesMax;
+    return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.queueBytesMax);
   }
 
   /** The active target has acknowledged a write: take it. Under the write's lock. `applied` is told when it is on the mirror, or never will be by this way. */

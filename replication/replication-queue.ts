@@ -86,6 +86,11 @@ export class ReplicationQueue {
     return this.#hostBytes;
   }
 
+  /** How many entries there ever were. */
+  get pushes(): number {
+    return this.#pushes;
+  }
+
   get empty(): boolean {
     return this.#entries.size === 0;
   }

@@ -274,6 +274,7 @@ export function settingsOf({ policy }: VolumeConfig): VolumeSettings {
     durability: policy.mirror.durability,
     queueBytesMax: policy.mirror.queueBytes,
     flipDeadlineMs: policy.flip.deadlineMs,
+    flipDeadlineMaxMs: policy.flip.deadlineMaxMs,
     hangAfterMs: policy.failover.hangAfterMs,
     giveUpAfterMs: policy.failover.giveUpAfterMs,
     copyBytesPerSecond: policy.copy.bytesPerSecond,

@@ -54,6 +54,8 @@ export class IoPath implements Device {
   #suspended = false;
   #sequence = 0;
   #inside = 0;
+  /** Requests on the active target. */
+  #unanswered = 0;
   #admittedBytes = 0;
   /** Writes sent before any mirror was there, without marks (rule 2). */
   #unmarked = 0;
@@ -79,6 +81,11 @@ export class IoPath implements Device {
   /** Requests past the gate. */
   get inFlight(): number {
     return this.#inside;
+  }
+
+  /** Those of them that the active target has not answered. */
+  get unanswered(): number {
+    return this.#unanswered;
   }
 
   /** Requests that wait outside the gate. */
@@ -140,7 +147,10 @@ export class IoPath implements Device {
     for (const request of requests) {
       if (!(request instanceof VolumeOp)) request.complete(ERRNO.EIO);
       else if (request.fallback) this.#finish(request, request.pendingErrno);
-      else this.#suspendedOps.push(request);
+      else {
+        this.#unanswered -= 1;
+        this.#suspendedOps.push(request);
+      }
     }
   }
 
@@ -203,6 +213,7 @@ export class IoPath implements Device {
 
   /** A target answered. */
   answered(op: VolumeOp, errno: number): void {
+    if (!op.fallback) this.#unanswered -= 1;
     if (errno !== 0) this.#refused(op, errno);
     else if (op.op === OP.READ && this.#events.fenced(op.offset, op.length, op.fallback)) this.#refused(op, ERRNO.EIO);
     else if (op.writes) this.#written(op);
@@ -259,6 +270,7 @@ export class IoPath implements Device {
       op.unmarked = true;
     }
     op.sent = true;
+    this.#unanswered += 1;
     this.#active.submit(op);
   }
 

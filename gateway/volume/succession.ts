@@ -1,10 +1,10 @@
 // Who is the active target next: flips that are wished for, failovers when the active target is lost, one at a time.
 // How each goes is in flip.ts, what it makes durable in role-change.ts.
-import type { Clock, Log } from '../../replication/world.js';
+import { type Clock, type Log, sleep } from '../../replication/world.js';
 import { type FlipCertificate, type Outcome, refuse, type TargetRef, type VolumeFact } from '../control.js';
 import type { Copies, MirrorCopy } from './copies.js';
 import { type Copy, describeTarget } from './copy.js';
-import { type FlipCause, type FlipGround, failOver, flip, preflush } from './flip.js';
+import { type FlipCause, type FlipGround, failOver, flip, preflush, tooLate } from './flip.js';
 import type { IoPath } from './io-path.js';
 import type { RecordKeeper } from './record-keeper.js';
 import type { RoleChange } from './role-change.js';
@@ -66,17 +66,37 @@ export class Succession {
     return this.#failoverFailed;
   }
 
-  /** To a mirror that is usable. Refused when it, or the volume, is not fit for it after all. */
+  /**
+   * To a mirror that is usable. Refused when it, or the volume, is not fit for it after all. One that is called off for its
+   * deadline is tried again with twice the time, as far as the policy allows; between the tries hosts go on for as long.
+   */
   async flip(to: Copy, cause: FlipCause): Promise<Outcome<FlipCertificate>> {
-    const { copies, volume, settings, sample } = this.#options;
-    const { flipDeadlineMs, giveUpAfterMs } = settings();
+    const { clock, settings, sample } = this.#options;
     // Nothing is held yet: should the active target fail now, that is a failover as always.
     const unlike = await sample();
     if (unlike !== null) return unlike;
-    const flushed = await preflush(this.#ground, to, flipDeadlineMs);
+    const { mirror } = to;
+    try {
+      for (let deadlineMs = settings().flipDeadlineMs; ; deadlineMs *= 2) {
+        const longestMs = settings().flipDeadlineMaxMs;
+        const outcome = await this.#tryFlip(to, cause, Math.min(deadlineMs, longestMs), deadlineMs >= longestMs);
+        if (outcome.ok || outcome.code !== 'flip-deadline' || deadlineMs >= longestMs) return outcome;
+        await sleep(clock, deadlineMs);
+      }
+    } finally {
+      mirror?.limitQueue(Number.POSITIVE_INFINITY);
+    }
+  }
+
+  async #tryFlip(to: Copy, cause: FlipCause, deadlineMs: number, insists: boolean): Promise<Outcome<FlipCertificate>> {
+    const { copies, volume, settings } = this.#options;
+    const flushed = await preflush(this.#ground, to, deadlineMs);
     if (!flushed.ok) return flushed;
+    // There is no need to hold hosts to find that out.
+    if (flushed.value > deadlineMs && !insists) return tooLate(to, deadlineMs);
     if (this.flipping || copies.closed) return refuse('busy', `${volume} is being failed over: try again when that is over`);
-    return this.#move(to, () => flip(this.#ground, to, cause, flipDeadlineMs, giveUpAfterMs));
+    const failoverMs = settings().giveUpAfterMs;
+    return this.#move(to, () => flip(this.#ground, to, cause, { deadlineMs, insists, failoverMs }));
   }
 
   /** The active target answers no more: a mirror takes over, if one may. */

@@ -4,6 +4,8 @@ export interface VolumeSettings {
   durability: 'async' | 'journal' | 'sync';
   queueBytesMax: number;
   flipDeadlineMs: number;
+  /** What the deadline grows to when flips are called off for it. */
+  flipDeadlineMaxMs: number;
   hangAfterMs: number;
   giveUpAfterMs: number;
   copyBytesPerSecond: number;

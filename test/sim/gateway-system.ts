@@ -145,6 +145,7 @@ class GatewayIncarnation implements Incarnation {
       durability,
       queueBytesMax: QUEUE_BYTES,
       flipDeadlineMs: 250,
+      flipDeadlineMaxMs: 1000,
       hangAfterMs: 3000,
       giveUpAfterMs,
       copyBytesPerSecond: 500 * 1024 * 1024,

@@ -32,6 +32,18 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     caughtBy: { test: 'test/unit/volume-flip.test.ts' },
   },
   {
+    name: '11-last-answers-not-flushed',
+    breaks: 'what a slow old target answered last, and hosts had flushed there, may be in a volatile cache of the new one',
+    edits: [{ file: FLIP, find: ' && mirror.queue.pushes === pushes', replace: '' }],
+    caughtBy: { test: 'test/unit/volume-flip.test.ts' },
+  },
+  {
+    name: '11-slow-target-keeps-its-volume',
+    breaks: 'a volume never leaves a node that takes longer for a request than hosts may be held',
+    edits: [{ file: FLIP, find: 'if (!insists || path.inFlight === 0) return;', replace: 'return;' }],
+    caughtBy: { test: 'test/unit/volume-flip.test.ts' },
+  },
+  {
     name: '12-failover-to-an-incomplete-mirror',
     breaks: 'acknowledged writes that the mirror lacks are gone',
     edits: [{ file: MIRROR, find: 'return this.#up && this.complete;', replace: 'return this.#up;' }],
@@ -46,14 +58,16 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
         find: 'if (mirror !== null) await whileUsable(ground, mirror, untilMs, mirror.queue.drained());',
         replace: '',
       },
-      { file: FLIP, find: 'if (mirror.queue.empty) break;', replace: 'break;' },
+      { file: FLIP, find: 'if (mirror.queue.empty && mirror.queue.pushes === pushes) break;', replace: 'break;' },
     ],
     caughtBy: { weights: { failover: 3, slow: 4, 'add-mirror': 1 }, faults: 12 },
   },
   {
     name: '12-failover-drops-what-was-in-flight',
     breaks: 'requests that the dead target did not answer are never answered',
-    edits: [{ file: IO_PATH, find: 'else this.#suspendedOps.push(request);', replace: '' }],
+    edits: [
+      { file: IO_PATH, find: 'this.#unanswered -= 1;\n        this.#suspendedOps.push(request);', replace: 'this.#unanswered -= 1;' },
+    ],
     caughtBy: { weights: { failover: 1 } },
   },
   {
@@ -119,7 +133,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: FLIP,
-        find: 'if (!mirror.usable || ground.clock.nowMs() >= untilMs) return undefined;',
+        find: 'if (!mirror.usable || ground.clock.nowMs() >= untilMs()) return undefined;',
         replace: '',
       },
     ],

@@ -17,7 +17,7 @@ export async function eventually<T>(what: string, ask: () => Promise<T>, right: 
     } catch (error) {
       last = (error as Error).message;
     }
-    assert(Date.now() < deadlineMs, `${what}: not within ${timeoutMs} ms; the last answer was ${JSON.stringify(last, null, 1)}`);
+    assert(Date.now() < deadlineMs, `${what}: not within ${timeoutMs} ms; the last answer was ${JSON.stringify(last)}`);
     await delay(EVERY_MS);
   }
 }

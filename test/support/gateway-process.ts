@@ -11,6 +11,7 @@ import type { Site } from './site.js';
 import type { StartedProgram } from './started-program.js';
 
 const REQUEST_MS = 60_000;
+const STORY_EVENTS = 15;
 
 /** What the file says besides `server`, as the documentation of the configuration has it. */
 export interface GatewayConfig {
@@ -121,8 +122,12 @@ export class GatewayProcess {
     return this.get(`/v1/nodes/${id}`);
   }
 
-  untilVolume(name: string, what: string, right: (volume: VolumeView) => boolean, timeoutMs?: number): Promise<VolumeView> {
-    return eventually(`${name}: ${what}`, () => this.volume(name), right, timeoutMs);
+  async untilVolume(name: string, what: string, right: (volume: VolumeView) => boolean, timeoutMs?: number): Promise<VolumeView> {
+    try {
+      return await eventually(`${name}: ${what}`, () => this.volume(name), right, timeoutMs);
+    } catch (error) {
+      throw new Error(`${await this.#story()}\n${(error as Error).message}`, { cause: error });
+    }
   }
 
   async mirror(name: string, node?: string): Promise<MirrorView> {
@@ -150,6 +155,19 @@ export class GatewayProcess {
   async events(query = ''): Promise<ForestallEvent[]> {
     const { events } = await this.get<{ events: ForestallEvent[] }>(`/v1/events?limit=1000${query}`);
     return events;
+  }
+
+  /** The newest events, a line each: what a failed wait leaves to understand. */
+  async #story(): Promise<string> {
+    try {
+      const events = await this.events();
+      return events
+        .slice(-STORY_EVENTS)
+        .map(({ at, type, message }) => `${at} ${type}: ${message}`)
+        .join('\n');
+    } catch (error) {
+      return `no events: ${(error as Error).message}; ${this.program.tail}`;
+    }
   }
 
   async #granted<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -17,6 +17,7 @@ export const SETTINGS: VolumeSettings = {
   durability: 'async',
   queueBytesMax: 1024 * 1024,
   flipDeadlineMs: 250,
+  flipDeadlineMaxMs: 250,
   hangAfterMs: 5000,
   giveUpAfterMs: 30_000,
   copyBytesPerSecond: 1e12,

@@ -124,7 +124,7 @@ const defaults: PolicyConfig = {
   name: 'default',
   mirror: { standing: 0, onPrediction: 1, durability: 'async', queueBytes: 64 * 2 ** 20 },
   prediction: { threshold: 'adaptive', minimum: 0.5, horizonMs: 30 * 86_400_000 },
-  flip: { automatic: true, deadlineMs: 250, afterSyncedMs: 0 },
+  flip: { automatic: true, deadlineMs: 250, deadlineMaxMs: 2000, afterSyncedMs: 0 },
   rollback: { observeMs: 86_400_000, onFalseAlarm: 'flip-back' },
   scrub: { afterMirror: true, everyMs: 7 * 86_400_000, bytesPerSecond: 100 * 2 ** 20 },
   copy: { bytesPerSecond: 500 * 2 ** 20, hostLatencyGuard: 2 },
@@ -220,7 +220,7 @@ good('every key reaches the product in bytes and milliseconds', () => {
     name: 'gold',
     mirror: { standing: 1, onPrediction: 1, durability: 'sync', queueBytes: 2 ** 30 },
     prediction: { threshold: 0.8, minimum: 0.25, horizonMs: 7 * 86_400_000 },
-    flip: { automatic: false, deadlineMs: 10, afterSyncedMs: 5_400_000 },
+    flip: { automatic: false, deadlineMs: 10, deadlineMaxMs: 10, afterSyncedMs: 5_400_000 },
     rollback: { observeMs: 5_400_000, onFalseAlarm: 'stay' },
     scrub: { afterMirror: false, everyMs: 0, bytesPerSecond: 65_536 },
     copy: { bytesPerSecond: 2 ** 40, hostLatencyGuard: 1 },
@@ -247,11 +247,12 @@ good('the commented default shows every default of a policy as it is', () => {
 
 good('what the commented default shows commented out can be taken in', () => {
   const uncommented = file('config/gateway.yaml').replace(
-    /^( +)# (?=(unix|limits|connections|handshake|log|level|zombie|capacity|export|policy|priority):| {2}\w+: )/gm,
+    /^( +)# (?=(unix|limits|connections|handshake|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
     '$1',
   );
   assert.match(uncommented, /^ {4}unix: /m);
   assert.match(uncommented, /^ {6}connections: 1024/m);
+  assert.match(uncommented, /^ {6}deadlineMax: 2s/m);
   const refused = problemsOf(uncommented).filter((line) => !line.includes('is for nbd nodes'));
   assert.equal(refused, []);
 });

@@ -37,25 +37,194 @@ test('a flip moves hosts to the mirror, keeps the old target in step, and can go
   await rig.stop();
 });
 
+/** The mirror is slow once hosts are held: a flush before was quick. */
+function slowWhileHeld(rig: VolumeRig): void {
+  rig.nodes.b.hold = (request) => request.command === FLUSH && rig.volume.path.isHeld;
+}
+
 test('a flip that is not ready within its deadline lets everything go as if nothing had happened', async () => {
   const rig = await VolumeRig.mirrored();
-  rig.nodes.a.hold = (request) => request.command === WRITE;
-  const slow = rig.write(0, filled(1));
-  await turns();
+  slowWhileHeld(rig);
   const flip = rig.volume.flip(target('b'), why);
   await turns();
   const held = rig.write(512, filled(2));
+  const fromMs = rig.clock.nowMs();
   const outcome = await rig.finish(flip);
-  assert(!outcome.ok);
-  assert.equal(outcome.code, 'flip-deadline');
+  assert.equal(outcome.ok ? null : outcome.code, 'flip-deadline');
+  assert(rig.clock.nowMs() - fromMs <= 300);
   assert.equal(rig.volume.epoch, 0);
-  rig.nodes.a.hold = () => false;
-  rig.nodes.a.answerAll();
-  await turns();
-  assert.equal(slow.errno, 0);
   assert.equal(held.errno, 0);
+  assert.deepEqual(rig.nodes.a.read(512, 512), filled(2));
+  rig.nodes.b.hold = () => false;
+  rig.nodes.b.answerAll();
+  await turns();
   const again = await rig.finish(rig.volume.flip(target('b'), why));
   assert(again.ok);
+  await rig.stop();
+});
+
+test('a flip that is called off is tried again with twice the time, as far as the policy allows; hosts go on between', async () => {
+  const rig = await VolumeRig.mirrored({ settings: { flipDeadlineMaxMs: 900 } });
+  const { path } = rig.volume;
+  slowWhileHeld(rig);
+  const flip = rig.volume.flip(target('b'), why);
+  const pausesMs: number[] = [];
+  for (let tries = 1; tries <= 3; tries += 1) {
+    await rig.until(() => path.isHeld, 'hosts are held');
+    const fromMs = rig.clock.nowMs();
+    const held = rig.write(0, filled(tries));
+    if (tries < 3) await rig.until(() => !path.isHeld, 'hosts go on');
+    else await rig.pass(600);
+    pausesMs.push(rig.clock.nowMs() - fromMs);
+    rig.nodes.b.answerAll();
+    await turns();
+    assert.equal(held.errno, 0, `try ${tries}`);
+  }
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  assert.deepEqual(pausesMs, [250, 500, 600]);
+  assert.deepEqual(rig.nodes.b.read(0, 512), filled(3));
+  await rig.stop();
+});
+
+test('hosts are not held for a try that the mirror has just been too slow for', async () => {
+  const rig = await VolumeRig.mirrored({ settings: { flipDeadlineMaxMs: 1000 } });
+  rig.nodes.b.hold = (request) => request.command === FLUSH;
+  const flip = rig.volume.flip(target('b'), why);
+  let heldMs = 0;
+  for (let flushes = 0; flushes < 20; flushes += 1) {
+    for (let passed = 0; passed < 400; passed += 50) {
+      await rig.pass(50);
+      if (rig.volume.path.isHeld) heldMs += 50;
+    }
+    rig.nodes.b.answerAll();
+    await turns();
+  }
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  assert(heldMs <= 500, `held for ${heldMs} ms: not for the 250 ms that a flush of 400 ms does not fit in`);
+  await rig.stop();
+});
+
+test('an active target that keeps requests does not keep the flip: they go to the mirror, in order', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { a, b } = rig.nodes;
+  rig.write(1024, filled(9));
+  await turns();
+  a.hold = () => true;
+  const first = rig.write(0, filled(1));
+  const second = rig.write(0, filled(2));
+  const read = rig.read(1024, 512);
+  const flush = rig.flush();
+  await turns();
+  const flip = rig.volume.flip(target('b'), why);
+  await rig.until(() => rig.volume.path.isHeld, 'hosts are held');
+  const fromMs = rig.clock.nowMs();
+  const held = rig.write(512, filled(3));
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  assert(rig.clock.nowMs() - fromMs <= 250, 'within the deadline');
+  assert.equal(outcome.value.kind, 'flip');
+  assert.match(outcome.value.cause, /a kept requests/);
+  await turns();
+  assert.deepEqual(
+    [first, second, held, flush, read].map(({ errno }) => errno),
+    [0, 0, 0, 0, 0],
+  );
+  assert.deepEqual(b.read(0, 1024), Buffer.concat([filled(2), filled(3)]));
+  assert.deepEqual(read.data, filled(9));
+  // What it kept lands after all, and is written over.
+  a.hold = () => false;
+  a.answerAll();
+  await rig.until(() => rig.state('a') === 'synced', 'the old target is in step');
+  assert.deepEqual(a.bytes, b.bytes);
+  await rig.stop();
+});
+
+test('an active target that answers at last is not given up by a flip', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { a, b } = rig.nodes;
+  a.hold = (request) => request.command === WRITE;
+  const write = rig.write(0, filled(1));
+  await turns();
+  b.hold = (request) => request.command === FLUSH && rig.volume.path.isHeld;
+  const flip = rig.volume.flip(target('b'), why);
+  await rig.until(() => rig.volume.path.isSuspended, 'it is waited for no more');
+  const dials = a.dials;
+  a.answerAll();
+  await turns();
+  assert.equal(write.errno, 0);
+  b.hold = () => false;
+  b.answerAll();
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  assert.equal(a.dials, dials, 'its connection is the same');
+  assert.deepEqual(b.read(0, 512), filled(1));
+  await rig.until(() => rig.state('a') === 'synced', 'the old target is in step');
+  await rig.stop();
+});
+
+test('what the active target answers during the last flush of its mirror is flushed there, too', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { a, b } = rig.nodes;
+  b.volatile = true;
+  a.hold = (request) => request.command === WRITE;
+  const write = rig.write(0, filled(7));
+  await turns();
+  b.hold = (request) => request.command === FLUSH && rig.volume.path.isSuspended;
+  const flip = rig.volume.flip(target('b'), why);
+  await rig.until(() => b.held.length === 1, 'the mirror flushes');
+  b.hold = () => false;
+  const [flushing] = b.held;
+  flushing.land();
+  a.answerAll();
+  await turns();
+  assert.equal(write.errno, 0);
+  assert.deepEqual(b.read(0, 512), filled(7));
+  flushing.answer();
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  assert.deepEqual(b.durable.subarray(0, 512), filled(7));
+  await rig.stop();
+});
+
+test('a queue that its mirror needs too long for is made short before hosts are held', async () => {
+  const rig = await VolumeRig.mirrored({ settings: { queueBytesMax: 16 * 1024 * 1024 } });
+  const { b } = rig.nodes;
+  const { path } = rig.volume;
+  b.hold = (request) => request.command === WRITE;
+  const length = 32 * 1024;
+  const unanswered: { errno: number | null }[] = [];
+  const press = (): void => {
+    while (unanswered.filter(({ errno }) => errno === null).length < 16) unanswered.push(rig.write(0, filled(unanswered.length, length)));
+  };
+  const queueBytes = (): number => rig.volume.mirrors()[0].lagBytes;
+  for (let round = 0; round < 1000 && queueBytes() < 15 * 1024 * 1024; round += 1) {
+    press();
+    await turns(1);
+  }
+  assert(queueBytes() > 15 * 1024 * 1024, `${queueBytes()} bytes`);
+  await rig.pass(100);
+  const flip = rig.volume.flip(target('b'), why);
+  let heldWith = -1;
+  for (let round = 0; round < 2000 && heldWith < 0; round += 1) {
+    press();
+    b.held[0]?.answer();
+    await rig.pass(5, 5);
+    if (path.isHeld) heldWith = queueBytes();
+  }
+  assert(heldWith >= 0 && heldWith <= 1024 * 1024, `${heldWith} bytes when hosts are held`);
+  b.hold = () => false;
+  b.answerAll();
+  // They overlap: one after the other.
+  await turns(500);
+  const outcome = await rig.finish(flip);
+  assert(outcome.ok, outcome.ok ? '' : outcome.message);
+  await rig.pass(100);
+  assert(
+    unanswered.every(({ errno }) => errno === 0),
+    'every write is answered',
+  );
   await rig.stop();
 });
 
