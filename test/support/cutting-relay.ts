@@ -1,5 +1,5 @@
 // A TCP relay between gateway and node that the test can cut: the gateway's side is gone at once, while the node goes on with
-// what it has received, its connection still open. New connections go through.
+// what it has received, its connection still open. New connections go through. It can also stall, and slow everything down.
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Site } from './site.js';
 
@@ -7,6 +7,9 @@ export class CuttingRelay {
   readonly #server: Server;
   readonly #sides = new Set<{ host: Socket; node: Socket }>();
   #port = 0;
+  #stalled = false;
+  /** What passes takes this much longer, each way. */
+  delayMs = 0;
 
   private constructor(nodePort: number) {
     this.#server = createServer((host) => {
@@ -17,8 +20,9 @@ export class CuttingRelay {
         socket.setNoDelay(true);
         socket.on('error', () => {});
       }
-      host.on('data', (chunk: Buffer) => node.write(chunk));
-      node.on('data', (chunk: Buffer) => host.writable && host.write(chunk));
+      host.on('data', (chunk: Buffer) => this.#pass(chunk, node));
+      node.on('data', (chunk: Buffer) => this.#pass(chunk, host));
+      if (this.#stalled) for (const socket of [host, node]) socket.pause();
       host.on('end', () => node.end());
       node.on('close', () => {
         host.destroy();
@@ -44,6 +48,25 @@ export class CuttingRelay {
   /** Cuts the connections there are. The node is not told. */
   cut(): void {
     for (const { host } of this.#sides) host.resetAndDestroy();
+  }
+
+  /** Nothing passes until `resume`; connections stay as they are. */
+  stall(): void {
+    this.#stalled = true;
+    for (const { host, node } of this.#sides) for (const socket of [host, node]) socket.pause();
+  }
+
+  resume(): void {
+    this.#stalled = false;
+    for (const { host, node } of this.#sides) for (const socket of [host, node]) socket.resume();
+  }
+
+  #pass(chunk: Buffer, to: Socket): void {
+    const send = (): void => {
+      if (to.writable) to.write(chunk);
+    };
+    if (this.delayMs === 0) send();
+    else setTimeout(send, this.delayMs);
   }
 
   async #close(): Promise<void> {

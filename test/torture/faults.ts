@@ -1,0 +1,147 @@
+// What is done to a volume under load: each fault strikes when a mirror is complete, and heals what it broke. Hosts may be
+// held up by each; no policy lets them see an error of any.
+import { open, stat } from 'node:fs/promises';
+import { type Arena, VOLUME } from './arena.js';
+import type { TortureNode } from './torture-node.js';
+
+export interface Fault {
+  name: string;
+  /** What it counts as. */
+  counts: 'flip' | 'gateway kill' | 'node kill or hang' | 'other';
+  /** Returns when what it broke is whole again; false: it does not apply to what is there now. */
+  strike(arena: Arena): Promise<boolean>;
+}
+
+type Who = 'active' | 'mirror';
+
+async function flip(arena: Arena): Promise<boolean> {
+  await arena.gateway.flip(VOLUME);
+  return true;
+}
+
+async function killGateway(arena: Arena): Promise<void> {
+  await arena.gateway.kill();
+  await arena.moment(300);
+  await arena.gateway.start();
+}
+
+async function killNode(arena: Arena, who: Who): Promise<boolean> {
+  const node = await arena[who]();
+  await node.kill();
+  await arena.moment(3000);
+  await node.start();
+  return true;
+}
+
+async function hangNode(arena: Arena, who: Who): Promise<boolean> {
+  const node = await arena[who]();
+  const { program } = node;
+  program.signal('SIGSTOP');
+  await arena.hangTime();
+  program.signal('SIGCONT');
+  return true;
+}
+
+/** For the time in which a hang is noticed; true if the node could be made to. */
+async function ail(arena: Arena, who: Who, begin: (node: TortureNode) => Promise<boolean>): Promise<boolean> {
+  const node = await arena[who]();
+  if (!(await begin(node))) return false;
+  await arena.hangTime();
+  await node.heal();
+  return true;
+}
+
+async function disturbLine(arena: Arena, who: Who, begin: (relay: NonNullable<TortureNode['relay']>) => Promise<void>): Promise<boolean> {
+  const { relay } = await arena[who]();
+  if (relay === null) return false;
+  await begin(relay);
+  return true;
+}
+
+/** A byte of the mirror's copy goes bad; a scrub finds and mends it. */
+async function rot(arena: Arena): Promise<boolean> {
+  const file = (await arena.mirror()).copyFile();
+  if (file === null) return false;
+  const { size } = await stat(file);
+  const handle = await open(file, 'r+');
+  try {
+    await handle.write(Buffer.from([arena.random.int(256)]), 0, 1, arena.random.int(size));
+  } finally {
+    await handle.close();
+  }
+  const report = await arena.gateway.scrub(VOLUME);
+  const left = report.mismatches.filter(({ repaired }) => !repaired);
+  if (left.length > 0) throw new Error(`not repaired: ${JSON.stringify(left)}`);
+  return true;
+}
+
+function onBoth(name: string, counts: Fault['counts'], strike: (arena: Arena, who: Who) => Promise<boolean>): Fault[] {
+  return (['active', 'mirror'] as const).map((who) => ({ name: `${name}, ${who}`, counts, strike: (arena) => strike(arena, who) }));
+}
+
+const CRAWL_BITS_PER_SECOND = 4_000_000;
+
+export const FAULTS: Fault[] = [
+  { name: 'flip', counts: 'flip', strike: flip },
+  {
+    name: 'gateway killed',
+    counts: 'gateway kill',
+    strike: async (arena) => {
+      await arena.moment(300);
+      await killGateway(arena);
+      return true;
+    },
+  },
+  {
+    name: 'gateway killed in a flip',
+    counts: 'gateway kill',
+    strike: async (arena) => {
+      const flipping = arena.gateway.ask('POST', `/v1/volumes/${VOLUME}/flip`).catch(() => null);
+      await arena.moment(60);
+      await killGateway(arena);
+      await flipping;
+      return true;
+    },
+  },
+  ...onBoth('node killed', 'node kill or hang', killNode),
+  ...onBoth('node stopped', 'node kill or hang', hangNode),
+  ...onBoth('node killed while the gateway is away', 'gateway kill', async (arena, who) => {
+    const node = await arena[who]();
+    await arena.gateway.kill();
+    await node.kill();
+    await node.start();
+    await arena.gateway.start();
+    return true;
+  }),
+  ...onBoth('requests fail', 'other', (arena, who) => ail(arena, who, (node) => node.fail())),
+  ...onBoth('node crawls', 'other', (arena, who) => ail(arena, who, (node) => node.crawl(CRAWL_BITS_PER_SECOND))),
+  ...onBoth('line cut', 'other', (arena, who) => disturbLine(arena, who, async (relay) => relay.cut())),
+  ...onBoth('line stalls', 'node kill or hang', (arena, who) =>
+    disturbLine(arena, who, async (relay) => {
+      relay.stall();
+      await arena.hangTime();
+      relay.resume();
+    }),
+  ),
+  ...onBoth('line is slow', 'other', (arena, who) =>
+    disturbLine(arena, who, async (relay) => {
+      relay.delayMs = 20;
+      await arena.moment(1500);
+      relay.delayMs = 0;
+    }),
+  ),
+  {
+    name: 'flip over a slow line',
+    counts: 'flip',
+    strike: (arena) =>
+      disturbLine(arena, 'active', async (relay) => {
+        relay.delayMs = 400;
+        try {
+          await flip(arena);
+        } finally {
+          relay.delayMs = 0;
+        }
+      }),
+  },
+  { name: 'mirror rots', counts: 'other', strike: rot },
+];
