@@ -38,7 +38,13 @@ export type NodeConfig =
 
 export interface PolicyConfig {
   name: string;
-  mirror: { standing: number; onPrediction: number; durability: 'async' | 'journal' | 'sync'; queueBytes: number };
+  mirror: {
+    standing: number;
+    onPrediction: number;
+    durability: 'async' | 'journal' | 'sync';
+    queueBytes: number;
+    whenFull: 'slow' | 'fall-back';
+  };
   /** `minimum` bounds the adaptive threshold from below. */
   prediction: { threshold: 'adaptive' | number; minimum: number; horizonMs: number };
   flip: { automatic: boolean; deadlineMs: number; deadlineMaxMs: number; afterSyncedMs: number };

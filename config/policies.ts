@@ -24,7 +24,13 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
   }
   return {
     name,
-    mirror: { standing: mirror.standing, onPrediction: mirror.onPrediction, durability: mirror.durability, queueBytes: mirror.queue },
+    mirror: {
+      standing: mirror.standing,
+      onPrediction: mirror.onPrediction,
+      durability: mirror.durability,
+      queueBytes: mirror.queue,
+      whenFull: mirror.whenFull,
+    },
     prediction: { threshold: prediction.threshold, minimum: prediction.minimum, horizonMs: prediction.horizon },
     flip: { automatic: flip.automatic, deadlineMs, deadlineMaxMs, afterSyncedMs: flip.afterSynced },
     rollback: { observeMs: rollback.observe, onFalseAlarm: rollback.onFalseAlarm },

@@ -117,6 +117,7 @@ export const policySchema = optionalSection({
     onPrediction: whole(0, 4).default(1),
     durability: choice(['async', 'journal', 'sync']).default('async'),
     queue: size(mib, 16 * gib).prefault('64MiB'),
+    whenFull: choice(['slow', 'fall-back']).default('slow'),
   }),
   prediction: optionalSection({
     threshold: thresholdSchema.default('adaptive'),

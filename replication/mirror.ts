@@ -19,6 +19,14 @@ const HUNG_STALLS = 5;
 /** Refusals in a row after which a mirror is given up until someone looks. */
 const REFUSALS_MAX = 16;
 
+/** slow: hosts wait for room, so that a copy always comes to its end. fall-back: they never do; regions are copied again later. */
+export const FULL_QUEUE = ['slow', 'fall-back'] as const;
+
+export interface QueueSettings {
+  queueBytesMax: number;
+  whenFull: (typeof FULL_QUEUE)[number];
+}
+
 export interface MirrorOptions {
   device: Device;
   sizeBytes: number;
@@ -27,7 +35,8 @@ export interface MirrorOptions {
   blank: boolean;
   /** Kept in sync after a flip: it never slows a host, it falls back at once. */
   reverse: boolean;
-  queueBytesMax: number;
+  /** What its queue may hold, and what happens when it is full; asked each time. */
+  settings(): QueueSettings;
   /** A mirror that takes nothing for this long while its queue waits falls back to its bitmap. */
   stallMs: number;
   lock: RangeLock;
@@ -59,6 +68,8 @@ export class Mirror {
   #stopped = false;
   /** Nothing is sent to it until `connected`: what it is to get first comes from elsewhere. */
   #deferred = false;
+  /** It is away and was waited for: until it is back nothing is queued for it. */
+  #away = false;
   #startsOver = 0;
   #queueLimit = Number.POSITIVE_INFINITY;
 
@@ -175,6 +186,7 @@ export class Mirror {
     dirty.clearAll();
     this.#everSynced = true;
     this.#up = true;
+    this.#away = false;
     this.#deferred = false;
     this.#enter('synced', null);
     return ranges;
@@ -198,6 +210,7 @@ export class Mirror {
   /** The target answers. */
   connected(): void {
     this.#up = true;
+    this.#away = false;
     this.#deferred = false;
     if (this.#condition === 'failed' || this.#stopped) return;
     this.#refusals = 0;
@@ -212,7 +225,7 @@ export class Mirror {
     this.#copier.enable(false);
     if (this.#condition === 'failed') return;
     this.#enter('lost', reason);
-    if (this.#options.reverse) this.fallBack(reason);
+    if (this.#fallsBack) this.fallBack(reason);
   }
 
   /** Latched: nothing is sent any more; only dropping and making it anew helps. */
@@ -239,12 +252,12 @@ export class Mirror {
     if (wider) this.#options.room();
   }
 
-  /** Would a write of this cost have to wait for room? Never for a mirror that does not take writes into its queue. */
+  /** Would a write of this cost have to wait for room? Never for a mirror that falls back instead, unless it is to take over. */
   mustWait(costBytes: number, admittedBytes: number): boolean {
     const limited = this.#queueLimit < Number.POSITIVE_INFINITY;
-    if ((this.#options.reverse && !limited) || this.#condition === 'failed') return false;
+    if ((!limited && this.#fallsBack) || this.#away || this.#condition === 'failed') return false;
     const usedBytes = this.queue.hostBytes + admittedBytes;
-    return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.queueBytesMax);
+    return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.settings().queueBytesMax);
   }
 
   /** The active target has acknowledged a write: take it. Under the write's lock. `applied` is told when it is on the mirror, or never will be by this way. */
@@ -254,17 +267,17 @@ export class Mirror {
     fua: boolean,
   ): void {
     this.#copier.wrote(write.offset, write.length);
-    if (this.#condition === 'failed' || this.#deferred || this.dirty.allIn(write.offset, write.length)) {
+    if (this.#condition === 'failed' || this.#deferred || this.#away || this.dirty.allIn(write.offset, write.length)) {
       this.dirty.setRange(write.offset, write.length);
       applied?.(DROPPED);
       return;
     }
-    const overfull = this.queue.hostBytes + ReplicationQueue.cost(write.length, write.op) > this.#options.queueBytesMax;
+    const overfull = this.queue.hostBytes + ReplicationQueue.cost(write.length, write.op) > this.#options.settings().queueBytesMax;
     const stalled = this.#stalled;
-    if (stalled || (this.#options.reverse && (overfull || !this.#up))) {
+    if (stalled || ((overfull || !this.#up) && this.#fallsBack)) {
       this.dirty.setRange(write.offset, write.length);
       if (stalled) this.fallBack(this.#stallReason);
-      else if (overfull) this.fallBack('the old target is slower than the hosts write');
+      else if (overfull) this.fallBack('it is slower than the hosts write');
       applied?.(DROPPED);
       return;
     }
@@ -322,6 +335,7 @@ export class Mirror {
       for (const range of this.queue.ranges()) this.dirty.setRange(range.offset, range.length);
       this.queue.dropUnsent();
     }
+    this.#away = !this.#up;
     this.#slip(reason);
     this.#options.room();
     this.#copier.poke();
@@ -344,6 +358,10 @@ export class Mirror {
     if (this.#refusals >= REFUSALS_MAX) this.fail(`its node refused ${this.#refusals} writes in a row, the last with error ${errno}`);
     else this.#slip(`its node refused a write of ${length} bytes at ${offset} with error ${errno}`);
     this.#copier.poke();
+  }
+
+  get #fallsBack(): boolean {
+    return this.#options.reverse || this.#options.settings().whenFull === 'fall-back';
   }
 
   get #stalled(): boolean {

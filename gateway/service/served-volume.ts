@@ -273,6 +273,7 @@ export function settingsOf({ policy }: VolumeConfig): VolumeSettings {
   return {
     durability: policy.mirror.durability,
     queueBytesMax: policy.mirror.queueBytes,
+    whenFull: policy.mirror.whenFull,
     flipDeadlineMs: policy.flip.deadlineMs,
     flipDeadlineMaxMs: policy.flip.deadlineMaxMs,
     hangAfterMs: policy.failover.hangAfterMs,

@@ -132,7 +132,7 @@ export class CopyOpener {
       regionBytes: sums.regionBytes,
       blank: kind.blank,
       reverse: kind.reverse,
-      queueBytesMax: settings().queueBytesMax,
+      settings,
       stallMs: STALL_MS,
       lock: path.lock,
       sums,

@@ -4,9 +4,10 @@
 // what hosts flushed is always in a second place as long as a mirror is in step.
 import type { Journal } from '../../replication/journal.js';
 import type { Mirror } from '../../replication/mirror.js';
-import { type Clock, within } from '../../replication/world.js';
+import type { Clock } from '../../replication/world.js';
 import type { VolumeOp } from './volume-op.js';
 import type { VolumeSettings } from './volume-settings.js';
+import { whileUsable } from './while-usable.js';
 
 /** A mirror that does not flush in this time is not in step, and hosts wait for it no longer. */
 const FLUSH_MS = 10_000;
@@ -153,13 +154,16 @@ export class Durability {
   /** What was acknowledged before is on the mirror's stable storage afterwards, or the mirror is not in step. */
   async #flush(mirror: Mirror): Promise<void> {
     const { clock, sizeBytes } = this.#options;
+    const untilMs = clock.nowMs() + QUEUE_MS;
     const passed = mirror.queue.passed().then(() => true);
-    if (!(await within(clock, QUEUE_MS, passed))) {
-      mirror.fallBack(`the mirror did not take what was queued within ${QUEUE_MS} ms`);
+    if (!(await whileUsable(clock, mirror, () => untilMs, passed))) {
+      if (mirror.usable) mirror.fallBack(`the mirror did not take what was queued within ${QUEUE_MS} ms`);
       return;
     }
-    const errno = await within(clock, FLUSH_MS, mirror.flush());
-    if (errno === 0) return;
+    const lateMs = clock.nowMs() + FLUSH_MS;
+    const errno = await whileUsable(clock, mirror, () => lateMs, mirror.flush());
+    // One that was lost gets again what it had not flushed before it is in step again.
+    if (errno === 0 || (errno === undefined && !mirror.usable)) return;
     const why = errno === undefined ? 'did not answer' : `refused (error ${errno})`;
     // Nobody can say what of its writes it has kept.
     mirror.copyAgain(0, sizeBytes, `the mirror ${why} a flush: all is copied again`);

@@ -9,12 +9,12 @@ import { type Clock, type Log, sleep, within } from '../../replication/world.js'
 import { type FlipCertificate, type Outcome, refuse } from '../control.js';
 import { type Copy, describeTarget } from './copy.js';
 import type { IoPath } from './io-path.js';
+import { whileUsable } from './while-usable.js';
 
 const PREFLUSHES_MAX = 5;
 /** A mirror that does not flush in this time is not flipped to. */
 const PREFLUSH_MS = 15_000;
 const COMMIT_RETRY_MS = 100;
-const USABLE_POLL_MS = 20;
 /** Before a flip its queue is made no shorter than this, and for no longer. */
 const QUEUE_BYTES_MIN = 1024 * 1024;
 const SHORTEN_MS = 15_000;
@@ -181,13 +181,13 @@ async function takeOver(
   held: Held,
   { untilMs, unanswered }: { untilMs(): number; unanswered(): boolean },
 ): Promise<Outcome<FlipCertificate> | null> {
-  const { path } = ground;
+  const { clock, path } = ground;
   const { mirror } = to;
   path.suspend();
   for (;;) {
-    if (mirror !== null) await whileUsable(ground, mirror, untilMs, mirror.queue.drained());
+    if (mirror !== null) await whileUsable(clock, mirror, untilMs, mirror.queue.drained());
     const pushes = mirror?.queue.pushes;
-    const errno = mirror === null ? undefined : await whileUsable(ground, mirror, untilMs, mirror.flush());
+    const errno = mirror === null ? undefined : await whileUsable(clock, mirror, untilMs, mirror.flush());
     if (errno !== 0 || to.mirror !== mirror || !mirror?.usable) return null;
     // The old target may have answered something meanwhile, which that flush does not cover.
     if (mirror.queue.empty && mirror.queue.pushes === pushes) break;
@@ -211,20 +211,6 @@ async function conclude(
   certificate.held = path.heldRequests;
   path.release();
   return { ok: true, value: certificate };
-}
-
-/** What `work` gives; undefined when the mirror fails or the time is over before: waiting longer would hold the hosts for ever. */
-async function whileUsable<T>(ground: FlipGround, mirror: Mirror, untilMs: () => number, work: Promise<T>): Promise<T | undefined> {
-  let settled = false;
-  const done = work.then((value) => {
-    settled = true;
-    return value;
-  });
-  while (!settled) {
-    if (!mirror.usable || ground.clock.nowMs() >= untilMs()) return undefined;
-    await within(ground.clock, USABLE_POLL_MS, done);
-  }
-  return done;
 }
 
 async function drain(path: IoPath, to: Copy, wanted: () => boolean): Promise<void> {

@@ -1,8 +1,11 @@
 // What the policy says, as a volume needs it. May change while the volume runs: parts ask for it when they need it.
 
+import type { QueueSettings } from '../../replication/mirror.js';
+
 export interface VolumeSettings {
   durability: 'async' | 'journal' | 'sync';
   queueBytesMax: number;
+  whenFull: QueueSettings['whenFull'];
   flipDeadlineMs: number;
   /** What the deadline grows to when flips are called off for it. */
   flipDeadlineMaxMs: number;

@@ -140,10 +140,11 @@ class GatewayIncarnation implements Incarnation {
   }
 
   async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
-    const { clock, dialer, log, nodes, records, journals, durability, count, giveUpAfterMs } = this.#surroundings;
+    const { clock, dialer, log, nodes, records, journals, durability, whenFull, count, giveUpAfterMs } = this.#surroundings;
     const settings: VolumeSettings = {
       durability,
       queueBytesMax: QUEUE_BYTES,
+      whenFull,
       flipDeadlineMs: 250,
       flipDeadlineMaxMs: 1000,
       hangAfterMs: 3000,

@@ -13,7 +13,7 @@ import type { SeedReport, SeedsTask } from './seed-report.js';
 const root = fileURLToPath(new URL('../..', import.meta.url));
 const SOURCES = ['config', 'gateway', 'pfa', 'replication', 'package.json', 'tsconfig.json'];
 const CHUNK = 10;
-const OPTIONS = { operations: 200, sessions: 3, faults: 5, verbose: false };
+const OPTIONS = { operations: 200, sessions: 3, faults: 5, whenFull: 'slow', verbose: false } as const;
 /** For so many seeds, or a unit test, to end. */
 const ANSWER_MS = 90_000;
 

@@ -108,7 +108,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: MIRROR,
-        find: 'return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.queueBytesMax);',
+        find: 'return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.settings().queueBytesMax);',
         replace: 'return false;',
       },
     ],

@@ -55,7 +55,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: FLIP,
-        find: 'if (mirror !== null) await whileUsable(ground, mirror, untilMs, mirror.queue.drained());',
+        find: 'if (mirror !== null) await whileUsable(clock, mirror, untilMs, mirror.queue.drained());',
         replace: '',
       },
       { file: FLIP, find: 'if (mirror.queue.empty && mirror.queue.pushes === pushes) break;', replace: 'break;' },
@@ -132,8 +132,8 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     breaks: 'hosts are held for as long as the mirror of a failover hangs',
     edits: [
       {
-        file: FLIP,
-        find: 'if (!mirror.usable || ground.clock.nowMs() >= untilMs()) return undefined;',
+        file: 'gateway/volume/while-usable.ts',
+        find: 'if (!mirror.usable || clock.nowMs() >= untilMs()) return undefined;',
         replace: '',
       },
     ],

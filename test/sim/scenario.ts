@@ -31,6 +31,7 @@ export interface ScenarioOptions {
   lulls?: number;
   /** What policy the volumes have; instead of what the seed would draw. */
   durability?: Durability;
+  whenFull?: Surroundings['whenFull'];
 }
 
 export interface ScenarioResult {
@@ -90,6 +91,7 @@ class Run {
   readonly #foreign: { node: SimNode; volume: string; contents: Buffer }[] = [];
   readonly #lulls: number;
   readonly #durability: Durability;
+  readonly #whenFull: Surroundings['whenFull'];
   #lullUntilMs = 0;
   readonly #faults: { fault: Fault; afterOperations: number }[] = [];
   #life: GatewayLife | null = null;
@@ -110,6 +112,7 @@ class Run {
     this.#drawForeign();
     // A stream of its own: all else is the same whatever is drawn.
     this.#durability = options.durability ?? new Random(options.seed, 'durability').pick(DURABILITIES);
+    this.#whenFull = options.whenFull ?? (new Random(options.seed, 'when full').chance(0.25) ? 'fall-back' : 'slow');
     this.#lulls = options.lulls ?? this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
     this.#drawFaults();
@@ -261,7 +264,7 @@ class Run {
   }
 
   #startGateway(): void {
-    const plan = { giveUpAfterMs: GIVE_UP_MS, durability: this.#durability };
+    const plan = { giveUpAfterMs: GIVE_UP_MS, durability: this.#durability, whenFull: this.#whenFull };
     const life = new GatewayLife(this.world, this.#places, this.#volumes, plan);
     this.#life = life;
     this.world.trace(() => 'the gateway starts');

@@ -13,6 +13,7 @@ import type { NodePlace, Surroundings, VolumePlan } from './system.js';
 export interface LifePlan {
   giveUpAfterMs: number;
   durability: VolumeSettings['durability'];
+  whenFull: VolumeSettings['whenFull'];
 }
 
 export class GatewayLife implements Surroundings {
@@ -21,6 +22,7 @@ export class GatewayLife implements Surroundings {
   readonly records: SimRecords;
   readonly journals: SimJournalFiles;
   readonly durability: VolumeSettings['durability'];
+  readonly whenFull: VolumeSettings['whenFull'];
   readonly log: Log;
   readonly nodes: readonly NodePlace[];
   readonly volumes: readonly VolumePlan[];
@@ -35,6 +37,7 @@ export class GatewayLife implements Surroundings {
     this.volumes = volumes;
     this.giveUpAfterMs = plan.giveUpAfterMs;
     this.durability = plan.durability;
+    this.whenFull = plan.whenFull;
     this.clock = {
       nowMs: () => world.scheduler.nowMs,
       wallMs: () => world.wallMs,

@@ -31,6 +31,7 @@ export interface Surroundings {
   records: Records;
   journals: JournalFiles;
   durability: VolumeSettings['durability'];
+  whenFull: VolumeSettings['whenFull'];
   log: Log;
   nodes: readonly NodePlace[];
   volumes: readonly VolumePlan[];

@@ -6,7 +6,7 @@ import type { VolumeOp } from '../../gateway/volume/volume-op.js';
 import { type Device, OP, type Op } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
-import { Mirror, type MirrorOptions } from '../../replication/mirror.js';
+import { Mirror, type MirrorOptions, type QueueSettings } from '../../replication/mirror.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import { Throttle } from '../../replication/throttle.js';
 import { ManualClock } from './manual-clock.js';
@@ -36,6 +36,8 @@ export interface PathRigOptions {
   extentBytes?: number;
   records?: MemoryRecords;
 }
+
+type MirrorChoices = Partial<MirrorOptions & QueueSettings>;
 
 export class PathRig {
   readonly sizeBytes: number;
@@ -97,14 +99,14 @@ export class PathRig {
     });
   }
 
-  mirror(device: Device, options: Partial<MirrorOptions> = {}): Mirror {
+  mirror(device: Device, { queueBytesMax = 1024 * 1024, whenFull = 'slow', ...options }: MirrorChoices = {}): Mirror {
     const mirror = new Mirror({
       device,
       sizeBytes: this.sizeBytes,
       regionBytes: this.regionBytes,
       blank: false,
       reverse: false,
-      queueBytesMax: 1024 * 1024,
+      settings: () => ({ queueBytesMax, whenFull }),
       stallMs: 2000,
       lock: this.path.lock,
       sums: this.sums,
@@ -121,7 +123,7 @@ export class PathRig {
   }
 
   /** A device with a mirror on it that has everything. */
-  async synced(options: Partial<MirrorOptions> & { sync?: boolean } = {}): Promise<{ device: MemoryDevice; mirror: Mirror }> {
+  async synced(options: MirrorChoices & { sync?: boolean } = {}): Promise<{ device: MemoryDevice; mirror: Mirror }> {
     const device = new MemoryDevice(this.sizeBytes, { completion: 'later' });
     const mirror = this.mirror(device, options);
     mirror.markDirty(0, this.sizeBytes);

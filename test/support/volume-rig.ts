@@ -16,6 +16,7 @@ import { WatchedRequest } from './upstream-rig.js';
 export const SETTINGS: VolumeSettings = {
   durability: 'async',
   queueBytesMax: 1024 * 1024,
+  whenFull: 'slow',
   flipDeadlineMs: 250,
   flipDeadlineMaxMs: 250,
   hangAfterMs: 5000,

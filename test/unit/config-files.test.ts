@@ -122,7 +122,7 @@ for (const name of [...yamlFiles('test/config').filter((path) => !path.endsWith(
 
 const defaults: PolicyConfig = {
   name: 'default',
-  mirror: { standing: 0, onPrediction: 1, durability: 'async', queueBytes: 64 * 2 ** 20 },
+  mirror: { standing: 0, onPrediction: 1, durability: 'async', queueBytes: 64 * 2 ** 20, whenFull: 'slow' },
   prediction: { threshold: 'adaptive', minimum: 0.5, horizonMs: 30 * 86_400_000 },
   flip: { automatic: true, deadlineMs: 250, deadlineMaxMs: 2000, afterSyncedMs: 0 },
   rollback: { observeMs: 86_400_000, onFalseAlarm: 'flip-back' },
@@ -218,9 +218,9 @@ good('every key reaches the product in bytes and milliseconds', () => {
   ]);
   const gold: PolicyConfig = {
     name: 'gold',
-    mirror: { standing: 1, onPrediction: 1, durability: 'sync', queueBytes: 2 ** 30 },
+    mirror: { standing: 1, onPrediction: 1, durability: 'sync', queueBytes: 2 ** 30, whenFull: 'fall-back' },
     prediction: { threshold: 0.8, minimum: 0.25, horizonMs: 7 * 86_400_000 },
-    flip: { automatic: false, deadlineMs: 10, deadlineMaxMs: 10, afterSyncedMs: 5_400_000 },
+    flip: { automatic: false, deadlineMs: 10, deadlineMaxMs: 1000, afterSyncedMs: 5_400_000 },
     rollback: { observeMs: 5_400_000, onFalseAlarm: 'stay' },
     scrub: { afterMirror: false, everyMs: 0, bytesPerSecond: 65_536 },
     copy: { bytesPerSecond: 2 ** 40, hostLatencyGuard: 1 },

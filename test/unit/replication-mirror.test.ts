@@ -233,6 +233,36 @@ test('a reverse mirror never slows a host: it falls back as soon as it is lost o
   assert.deepEqual(device.bytes, rig.source.bytes);
 });
 
+test('where the policy says fall back, no mirror slows a host, unless it is to take over', async () => {
+  const rig = new PathRig();
+  const { device, mirror } = await rig.synced({ whenFull: 'fall-back', queueBytesMax: 8192 });
+  device.completion = 'held';
+  const writes = Array.from({ length: 40 }, (_, at) => rig.write(at * 1024, filled(at + 1, 1024)));
+  await turns();
+  assert(writes.every((write) => write.errno === 0));
+  assert(mirror.queue.hostBytes <= 8192 + 2048);
+  assert.equal(mirror.condition, 'catching-up');
+  assert.equal(mirror.reason, 'it is slower than the hosts write');
+  device.completion = 'later';
+  device.releaseAll();
+  await until(() => mirror.usable, 'synced');
+  assert.deepEqual(device.bytes, rig.source.bytes);
+  device.completion = 'held';
+  mirror.limitQueue(2048);
+  const slowed = Array.from({ length: 4 }, (_, at) => rig.write(at * 1024, filled(at + 101, 1024)));
+  await turns();
+  assert.deepEqual(
+    slowed.map(({ errno }) => errno),
+    [0, null, null, null],
+  );
+  assert(mirror.usable);
+  mirror.limitQueue(Number.POSITIVE_INFINITY);
+  device.completion = 'later';
+  device.releaseAll();
+  await until(() => slowed.every(({ errno }) => errno === 0) && mirror.usable, 'answered');
+  assert.deepEqual(device.bytes, rig.source.bytes);
+});
+
 test('sixteen refusals latch a mirror: nothing is sent to it any more', async () => {
   const rig = new PathRig();
   const { device, mirror } = await rig.synced();

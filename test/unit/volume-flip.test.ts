@@ -584,6 +584,34 @@ test('a failover while another mirror is being removed keeps the old target in t
   await again.stop();
 });
 
+test('with sync a mirror that is lost holds hosts up once, for a moment, and flushes not at all', async () => {
+  const rig = await VolumeRig.mirrored({ settings: { durability: 'sync' } });
+  const { b } = rig.nodes;
+  b.hold = (request) => request.command === FLUSH;
+  const flush = rig.flush();
+  await rig.until(() => b.held.length === 1, 'the mirror flushes');
+  b.up = false;
+  b.cut();
+  await rig.pass(200);
+  assert.equal(flush.errno, 0, 'it is not in step any more');
+  const first = rig.write(0, filled(1));
+  await rig.pass(1000);
+  assert.equal(first.errno, null, 'it may be back in a moment');
+  await rig.pass(1500);
+  assert.equal(first.errno, 0);
+  for (let at = 1; at < 20; at += 1) {
+    const write = rig.write(at * 1024, filled(at));
+    await rig.pass(100);
+    assert.equal(write.errno, 0, `write ${at}`);
+  }
+  assert.equal((await rig.finish(Promise.resolve(rig.volume.mirrors()[0]))).lagBytes, 0, 'nothing is kept for it');
+  b.up = true;
+  b.hold = () => false;
+  await rig.until(() => rig.state('b') === 'synced', 'in step again');
+  assert.deepEqual(b.bytes, rig.nodes.a.bytes);
+  await rig.stop();
+});
+
 test('FLUSH and FUA hold through a failover', async () => {
   const rig = await VolumeRig.mirrored();
   rig.nodes.b.volatile = true;
