@@ -16,7 +16,7 @@ export type MirrorCondition = 'copying' | 'catching-up' | 'synced' | 'lost' | 'f
 
 /** One write that is answered so many stalls late hangs, even if others are answered meanwhile. */
 const HUNG_STALLS = 5;
-/** Refusals in a row after which a mirror is given up until someone looks. */
+/** Refusals since it was last in step after which a mirror is given up until someone looks. */
 const REFUSALS_MAX = 16;
 
 /** slow: hosts wait for room, so that a copy always comes to its end. fall-back: they never do; regions are copied again later. */
@@ -355,7 +355,8 @@ export class Mirror {
   #refused(offset: number, length: number, errno: number): void {
     this.dirty.setRange(offset, length);
     this.#refusals += 1;
-    if (this.#refusals >= REFUSALS_MAX) this.fail(`its node refused ${this.#refusals} writes in a row, the last with error ${errno}`);
+    if (this.#refusals >= REFUSALS_MAX)
+      this.fail(`its node refused ${this.#refusals} writes since it was last in step, the last with error ${errno}`);
     else this.#slip(`its node refused a write of ${length} bytes at ${offset} with error ${errno}`);
     this.#copier.poke();
   }

@@ -13,6 +13,7 @@ import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Clock } from '../../replication/world.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import { Durability } from './durability.js';
+import { MirrorReads } from './mirror-reads.js';
 import { VolumeOp } from './volume-op.js';
 import type { VolumeSettings } from './volume-settings.js';
 
@@ -47,6 +48,7 @@ export class IoPath implements Device {
   readonly #log: IntentLog;
   readonly #sums: RegionSums;
   readonly #events: PathEvents;
+  readonly #mirrorReads: MirrorReads;
   readonly #pool: VolumeOp[] = [];
   #active: Device;
   #mirrors: Mirror[] = [];
@@ -75,6 +77,17 @@ export class IoPath implements Device {
     this.#active = options.active;
     this.#events = options.events;
     const { sizeBytes, clock } = options;
+    this.#mirrorReads = new MirrorReads({
+      clock,
+      lock: this.lock,
+      mirrors: () => this.#mirrors,
+      send: (op) => this.#send(op),
+      done: (op, refusedErrno) => {
+        this.#events.readRepaired(op.offset, op.length, refusedErrno);
+        this.#finish(op, 0);
+      },
+      failed: (op, errno) => this.#finish(op, errno),
+    });
     this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#finish(op, 0) });
   }
 
@@ -199,6 +212,10 @@ export class IoPath implements Device {
 
   /** Its range is held, or its marks are durable: go on. */
   locked(op: VolumeOp): void {
+    if (op.fallback) {
+      this.#mirrorReads.locked(op);
+      return;
+    }
     if (op.writes && this.#mirrors.length > 0) {
       if (!this.#log.admit(op.offset, op.length)) {
         op.markOffset = op.offset;
@@ -217,7 +234,7 @@ export class IoPath implements Device {
     if (errno !== 0) this.#refused(op, errno);
     else if (op.op === OP.READ && this.#events.fenced(op.offset, op.length, op.fallback)) this.#refused(op, ERRNO.EIO);
     else if (op.writes) this.#written(op);
-    else if (op.fallback) this.#mirrorRead(op);
+    else if (op.fallback) this.#mirrorReads.answered(op);
     else if (op.op === OP.FLUSH) this.durability.flushed(op);
     else this.#finish(op, 0);
   }
@@ -280,7 +297,7 @@ export class IoPath implements Device {
   }
 
   #refused(op: VolumeOp, errno: number): void {
-    if (op.op === OP.READ && !op.fallback && this.#readElsewhere(op, errno)) return;
+    if (op.op === OP.READ && !op.fallback && this.#mirrorReads.take(op, errno)) return;
     // A fast zero that cannot be fast is an answer, not a failure.
     const failure = op.op !== OP.READ && op.op !== OP.STATUS && errno !== ERRNO.ENOTSUP;
     if (failure && this.#events.activeFailed(op, errno)) {
@@ -298,29 +315,6 @@ export class IoPath implements Device {
       this.#sums.forget(op.offset, op.length);
     }
     this.#finish(op, errno);
-  }
-
-  /** Rule 17: a mirror may answer a read when nothing of the range is dirty, queued or being written. */
-  #readElsewhere(op: VolumeOp, errno: number): boolean {
-    const mirror = this.#mirrors.find((each) => each.mayRead(op.offset, op.length) && !this.lock.overlaps(op.offset, op.length));
-    if (mirror === undefined) return false;
-    op.fallback = true;
-    op.pendingErrno = errno;
-    mirror.read(op);
-    return true;
-  }
-
-  /** Checked again when answered: a write may have come meanwhile, then the mirror's bytes count for nothing. */
-  #mirrorRead(op: VolumeOp): void {
-    const errno = op.pendingErrno;
-    const sure = this.#mirrors.some((each) => each.mayRead(op.offset, op.length)) && !this.lock.overlaps(op.offset, op.length);
-    if (!sure) {
-      op.data = null;
-      this.#finish(op, errno);
-      return;
-    }
-    this.#events.readRepaired(op.offset, op.length, errno);
-    this.#finish(op, 0);
   }
 
   #markless(op: VolumeOp): void {

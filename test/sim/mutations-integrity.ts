@@ -4,6 +4,7 @@ import type { Mutation } from './mutations.js';
 const REGION_SUMS = 'replication/region-sums.ts';
 const COMPARER = 'replication/comparer.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
+const MIRROR_READS = 'gateway/volume/mirror-reads.ts';
 const MIRRORING = 'gateway/volume/mirroring.ts';
 const COMEBACK = 'gateway/upstream/comeback.ts';
 
@@ -30,15 +31,16 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     name: '17-read-from-a-mirror-that-lacks-writes',
     breaks: 'a read that the active target refused is answered with old bytes',
     edits: [
+      { file: MIRROR_READS, find: '&& !lock.overlaps(op.offset, op.length);', replace: ';' },
       {
-        file: IO_PATH,
-        find: 'this.#mirrors.find((each) => each.mayRead(op.offset, op.length) && !this.lock.overlaps(op.offset, op.length))',
-        replace: 'this.#mirrors.find((each) => each.usable)',
+        file: MIRROR_READS,
+        find: 'mirrors().find((each) => each.mayRead(op.offset, op.length));',
+        replace: 'mirrors().find((each) => each.usable);',
       },
       {
-        file: IO_PATH,
-        find: 'const sure = this.#mirrors.some((each) => each.mayRead(op.offset, op.length)) && !this.lock.overlaps(op.offset, op.length);',
-        replace: 'const sure = true;',
+        file: MIRROR_READS,
+        find: 'if (mirrors().some((each) => each.mayRead(op.offset, op.length)) && (op.locked || !lock.overlaps(op.offset, op.length))) {',
+        replace: 'if (op.fallback) {',
       },
     ],
     caughtBy: { weights: { eio: 5, slow: 1, 'add-mirror': 1 } },

@@ -26,34 +26,85 @@ test('a read that fails on the active target is answered by a mirror in step', a
   await rig.stop();
 });
 
-test('a mirror answers no read of a range that is dirty, queued or being written, nor of one written meanwhile', async () => {
+test('a mirror answers a read only when it has what was written there: before, and since it was asked', async () => {
   const rig = await VolumeRig.mirrored();
-  rig.nodes.a.fail = (request) => (request.command === READ ? ERRNO.EIO : 0);
-  rig.nodes.b.hold = (request) => request.command === WRITE;
+  const { a, b } = rig.nodes;
+  a.fail = (request) => (request.command === READ ? ERRNO.EIO : 0);
+  b.hold = (request) => request.command === WRITE;
   rig.write(0, filled(1));
   await turns();
   const queued = rig.read(0, 512);
   await turns();
-  assert.equal(queued.errno, ERRNO.EIO);
-  rig.nodes.a.hold = (request) => request.command === WRITE;
-  rig.write(8192, filled(2));
+  assert.equal(queued.errno, null, 'the mirror lacks the write');
+  b.answerAll();
+  await turns();
+  assert.deepEqual([queued.errno, queued.data], [0, filled(1)]);
+  a.hold = (request) => request.command === WRITE;
+  const writing = rig.write(8192, filled(2));
   await turns();
   const written = rig.read(8192, 512);
   await turns();
-  assert.equal(written.errno, ERRNO.EIO);
+  a.answerAll();
+  await turns();
+  assert.deepEqual([writing.errno, written.errno], [0, null], 'the mirror lacks it still');
+  b.answerAll();
+  await turns();
+  assert.deepEqual([written.errno, written.data], [0, filled(2)]);
   // The mirror is asked, and before it answers a write comes.
-  rig.nodes.b.hold = (request) => request.command === READ || request.command === WRITE;
+  b.hold = (request) => request.command === READ || request.command === WRITE;
   const during = rig.read(16_384, 512);
   await turns();
   const late = rig.write(16_384, filled(3));
   await turns();
-  rig.nodes.b.held.find((request) => request.command === READ)!.answer();
+  b.held.find((request) => request.command === READ)!.answer();
   await turns();
-  assert.equal(during.errno, ERRNO.EIO);
-  rig.nodes.a.hold = () => false;
-  rig.nodes.a.answerAll();
+  assert.equal(during.errno, null, 'those bytes are old');
+  a.answerAll();
   await turns();
   assert.equal(late.errno, 0);
+  b.hold = () => false;
+  b.answerAll();
+  await turns();
+  assert.deepEqual([during.errno, during.data], [0, filled(3)]);
+  await rig.stop();
+});
+
+test('a read that the active target refused waits no longer than a mirror may stall, and then has its error', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { a, b } = rig.nodes;
+  a.fail = (request) => (request.command === READ ? ERRNO.EIO : 0);
+  b.hold = (request) => request.command === WRITE;
+  rig.write(0, filled(1));
+  await turns();
+  const read = rig.read(0, 512);
+  const other = rig.read(1024, 512);
+  await rig.pass(1000);
+  assert.deepEqual([read.errno, other.errno], [null, 0]);
+  await rig.pass(2000);
+  assert.equal(read.errno, ERRNO.EIO);
+  const dirty = rig.read(0, 512);
+  await turns();
+  assert.equal(dirty.errno, ERRNO.EIO);
+  await rig.stop();
+});
+
+test('a read that waits for its mirror goes to it as the active target when there is a failover meanwhile', async () => {
+  const rig = await VolumeRig.mirrored();
+  const { a, b } = rig.nodes;
+  a.fail = (request) => (request.command === READ ? ERRNO.EIO : 0);
+  b.hold = (request) => request.command === WRITE;
+  rig.write(0, filled(1));
+  await turns();
+  const read = rig.read(0, 512);
+  await turns();
+  a.up = false;
+  a.cut();
+  await rig.pass(500);
+  b.hold = () => false;
+  b.answerAll();
+  await rig.until(() => rig.volume.active.node === 'b', 'a failover');
+  await turns();
+  assert.deepEqual([read.errno, read.data], [0, filled(1)]);
   await rig.stop();
 });
 
