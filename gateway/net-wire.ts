@@ -6,6 +6,8 @@ import { type Dialer, describeAddress, type Wire, type WireAddress, type WireHan
 
 /** Idle time after which the system probes whether the other end still exists. */
 const KEEPALIVE_MS = 10_000;
+/** A wire that was ended and on which nothing moves for this long is destroyed. */
+const END_IDLE_MS = 3000;
 
 class NetWire implements Wire {
   readonly peer: string;
@@ -61,6 +63,8 @@ class NetWire implements Wire {
 
   end(): void {
     this.#socket.end();
+    // The other end may hang: then nobody would ever close.
+    this.#socket.setTimeout(END_IDLE_MS, () => this.#socket.destroy());
   }
 
   destroy(): void {

@@ -25,7 +25,7 @@ export interface Wire {
   uncork(): void;
   pause(): void;
   resume(): void;
-  /** Send what is queued, then close. */
+  /** Send what is queued, then close; at once when the other end does not take it. */
   end(): void;
   /** Close at once; what is queued may be lost. `close` is still called. */
   destroy(): void;

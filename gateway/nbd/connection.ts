@@ -3,10 +3,9 @@
 // protocol are elsewhere (server-handshake.ts, session.ts); here they meet wire, clock and export table.
 import type { Clock, Log, Timer } from '../../replication/world.js';
 import type { Wire, WireHandlers } from '../wire.js';
-import type { ServerCounters } from './counters.js';
 import type { Attachment, ExportTable } from './export.js';
 import { ServerHandshake, type ServerStep } from './server-handshake.js';
-import { Session } from './session.js';
+import { Session, type SessionWorld } from './session.js';
 
 /** Answers to options the wire may hold before no more options are read. */
 const WIRE_QUEUE_BYTES_MAX = 256 * 1024;
@@ -15,11 +14,10 @@ const LINGER_MS = 15_000;
 /** How long a client in the handshake may take for its next option, which tells it that the server is shutting down. */
 const LAST_OPTION_MS = 500;
 
-export interface ConnectionWorld {
+export interface ConnectionWorld extends SessionWorld {
   exports: ExportTable;
   clock: Clock;
   log: Log;
-  counters: ServerCounters;
   /** For the whole handshake, waiting for the export to be attached excepted. */
   handshakeMs: number;
   /** Nothing of the connection is left. */
@@ -166,7 +164,7 @@ export class Connection implements WireHandlers {
     this.#handshake = null;
     this.#world.counters.attached += 1;
     this.#world.log.info({ lane: this.lane, client: this.client, export: agreement.export.name }, 'host attached');
-    this.#session = new Session(this.#wire, agreement, this.lane, this.#world.counters, {
+    this.#session = new Session(this.#wire, agreement, this.lane, this.#world, {
       ended: (reason) => this.#linger(reason),
       over: () => {
         this.#detach();

@@ -5,6 +5,7 @@ import type { Wire, WireHandlers } from '../wire.js';
 import { Connection, type ConnectionWorld } from './connection.js';
 import { ServerCounters } from './counters.js';
 import type { ExportTable } from './export.js';
+import { SessionMemory } from './memory-share.js';
 
 export interface NbdServerOptions {
   exports: ExportTable;
@@ -25,6 +26,7 @@ export interface AttachedClient {
 
 export class NbdServer {
   readonly counters = new ServerCounters();
+  readonly memory = new SessionMemory();
   #world: ConnectionWorld;
   #connectionsMax: number;
   #connections = new Set<Connection>();
@@ -39,6 +41,7 @@ export class NbdServer {
       clock: options.clock,
       log: options.log,
       counters: this.counters,
+      memory: this.memory,
       handshakeMs: options.handshakeMs ?? 10_000,
       over: (connection) => this.#forget(connection),
     };

@@ -8,6 +8,7 @@ import { BLOCK_STATUS_BYTES_MAX, encodeBlockStatus } from './block-status.js';
 import { decodeRequest, RequestHeader } from './codec.js';
 import { COMMAND, SIZE } from './constants.js';
 import type { ServerCounters } from './counters.js';
+import { MemoryShare, type SessionMemory } from './memory-share.js';
 import { Outbox } from './outbox.js';
 import { PayloadSlab, SLAB_PAYLOAD_BYTES_MAX } from './payload-slab.js';
 import { REFUSAL, type Refusal, refusalOfDevice } from './refusal.js';
@@ -17,8 +18,6 @@ import { type Agreement, BASE_ALLOCATION_ID } from './server-handshake.js';
 import { type RequestOwner, SessionRequest } from './session-request.js';
 
 const IN_FLIGHT_MAX = 1024;
-/** Payloads of requests in flight and of replies that were not yet handed to the wire. */
-const HELD_BYTES_MAX = 64 * 1024 * 1024;
 /** Replies the wire may hold before no more requests are read. */
 const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 
@@ -26,6 +25,12 @@ const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, DRAIN: 3 } as const;
 /** open: requests are read. closing: what is in flight is answered, then the wire is ended. ended: it was. gone: it is closed. */
 const PHASE = { OPEN: 0, CLOSING: 1, ENDED: 2, GONE: 3 } as const;
+
+/** What sessions of a server share. */
+export interface SessionWorld {
+  counters: ServerCounters;
+  memory: SessionMemory;
+}
 
 export interface SessionHooks {
   /** The wire is about to be ended, for this reason; it should close soon. */
@@ -40,6 +45,7 @@ export class Session implements RequestOwner {
   #rules: RequestRules;
   #lane: number;
   #counters: ServerCounters;
+  #memory: MemoryShare;
   #hooks: SessionHooks;
   #outbox = new Outbox();
   #replies: Replies;
@@ -72,18 +78,24 @@ export class Session implements RequestOwner {
   #turnQueued = false;
   #turn = (): void => this.#takeTurn();
 
-  constructor(wire: Wire, agreement: Agreement, lane: number, counters: ServerCounters, hooks: SessionHooks) {
+  constructor(wire: Wire, agreement: Agreement, lane: number, world: SessionWorld, hooks: SessionHooks) {
     this.#wire = wire;
     this.#device = agreement.export.device;
     this.#rules = new RequestRules(agreement.export, agreement.structured, agreement.blockStatus);
     this.#replies = new Replies(this.#outbox, agreement.structured);
     this.#lane = lane;
-    this.#counters = counters;
+    this.#counters = world.counters;
+    this.#memory = new MemoryShare(world.memory);
     this.#hooks = hooks;
   }
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** Payloads of requests in flight, and replies that have not left. */
+  get #heldBytes(): number {
+    return this.#inFlightBytes + this.#outbox.bytes + this.#wire.queuedBytes;
   }
 
   receive(chunk: Buffer): void {
@@ -212,8 +224,8 @@ export class Session implements RequestOwner {
     }
     const cost = costOf(header);
     if (this.#inFlight >= IN_FLIGHT_MAX) return false;
-    const heldBytes = this.#inFlightBytes + this.#outbox.bytes;
-    if (heldBytes > 0 && heldBytes + cost > HELD_BYTES_MAX) return false;
+    // With nothing in flight there would be no turn in which to look again.
+    if (this.#inFlightBytes + this.#outbox.bytes > 0 && !this.#memory.admits(this.#heldBytes, cost)) return false;
     this.#count(header.command, header.length);
     const request = this.#slots.pop() ?? new SessionRequest(this, this.#lane);
     request.begin(header, cost);
@@ -320,6 +332,7 @@ export class Session implements RequestOwner {
       else if (this.#shuttingDown && this.#inFlight === 0) this.#close('the server is shutting down');
     }
     if (this.#phase === PHASE.CLOSING && this.#inFlight === 0 && this.#outbox.bytes === 0) this.#end();
+    this.#memory.tell(this.#heldBytes);
   }
 
   #stall(): void {
@@ -367,7 +380,9 @@ export class Session implements RequestOwner {
   }
 
   #checkOver(): void {
-    if (this.#phase === PHASE.GONE && this.#inFlight === 0) this.#hooks.over();
+    if (this.#phase !== PHASE.GONE) return;
+    this.#memory.tell(this.#inFlightBytes);
+    if (this.#inFlight === 0) this.#hooks.over();
   }
 }
 

@@ -160,4 +160,19 @@ siteTest(test, ['nbdkit'], 'without a mirror a blank node is not served from, an
   host.destroy();
 });
 
+siteTest(test, ['nbdkit'], 'a gateway ends in good order while a node hangs', async (site) => {
+  const { a, b, gateway, writer } = await setScene(site, 'hangs');
+  await writer.stop();
+  b.program.signal('SIGSTOP');
+  await gateway.stop();
+  b.program.signal('SIGCONT');
+  await gateway.start();
+  a.program.signal('SIGSTOP');
+  await gateway.stop();
+  a.program.signal('SIGCONT');
+  await gateway.start();
+  assert.deepEqual(await writer.check(), []);
+  await gateway.stop();
+});
+
 test.run();

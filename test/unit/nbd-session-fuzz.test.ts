@@ -5,6 +5,7 @@ import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
 import { ServerCounters } from '../../gateway/nbd/counters.js';
+import { SessionMemory } from '../../gateway/nbd/memory-share.js';
 import { Session } from '../../gateway/nbd/session.js';
 import { HeldWire } from '../support/held-wire.js';
 import { MemoryDevice } from '../support/memory-device.js';
@@ -49,10 +50,16 @@ class Run {
       blockStatus: structured,
       leftover: Buffer.alloc(0),
     };
-    this.session = new Session(this.wire, agreement, 0, new ServerCounters(), {
-      ended: () => (this.ended += 1),
-      over: () => (this.over += 1),
-    });
+    this.session = new Session(
+      this.wire,
+      agreement,
+      0,
+      { counters: new ServerCounters(), memory: new SessionMemory() },
+      {
+        ended: () => (this.ended += 1),
+        over: () => (this.over += 1),
+      },
+    );
   }
 
   /** Everything at once, cut into pieces of these lengths over and over. */

@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
 import { ServerCounters } from '../../gateway/nbd/counters.js';
+import { SessionMemory } from '../../gateway/nbd/memory-share.js';
 import { Session } from '../../gateway/nbd/session.js';
 import { OP } from '../../replication/device.js';
 import { HeldWire } from '../support/held-wire.js';
@@ -20,12 +21,14 @@ interface Wish extends ExportWish, MemoryDeviceOptions {
   structured?: boolean;
   blockStatus?: boolean;
   deviceBytes?: number;
+  memory?: SessionMemory;
 }
 
 /** A session, what it said and what became of it. */
 class Bench {
   readonly wire = new HeldWire();
   readonly counters = new ServerCounters();
+  readonly memory: SessionMemory;
   readonly device: MemoryDevice;
   readonly events: string[] = [];
   readonly session: Session;
@@ -34,6 +37,7 @@ class Bench {
   #structured: boolean;
 
   constructor(wish: Wish = {}) {
+    this.memory = wish.memory ?? new SessionMemory();
     this.device = new MemoryDevice(wish.deviceBytes ?? MIB, wish);
     const structured = wish.structured ?? true;
     this.#structured = structured;
@@ -43,10 +47,16 @@ class Bench {
       blockStatus: wish.blockStatus ?? structured,
       leftover: Buffer.alloc(0),
     };
-    this.session = new Session(this.wire, agreement, 7, this.counters, {
-      ended: (reason) => this.events.push(`ended: ${reason}`),
-      over: () => this.events.push('over'),
-    });
+    this.session = new Session(
+      this.wire,
+      agreement,
+      7,
+      { counters: this.counters, memory: this.memory },
+      {
+        ended: (reason) => this.events.push(`ended: ${reason}`),
+        over: () => this.events.push('over'),
+      },
+    );
   }
 
   say(...requests: (RequestFields | Buffer)[]): this {
@@ -370,10 +380,10 @@ test('what waits for room reaches the device in the order it came, however often
   );
 });
 
-test('no more than 64 MiB are in flight, and what waits keeps its order', async () => {
+test('no more than 65 MiB are in flight, and what waits keeps its order', async () => {
   const bench = new Bench({ completion: 'held', deviceBytes: 33 * MIB });
   for (let i = 0; i < 3; i++) bench.say({ command: READ, cookie: BigInt(i), length: 32 * MIB });
-  bench.say({ command: READ, cookie: 9n, length: 1 });
+  bench.say({ command: READ, cookie: 9n, length: 2 * MIB });
   assert.equal(bench.device.held.length, 2);
   assert.equal(bench.wire.paused, true);
   bench.device.release(0, EIO);
@@ -384,11 +394,37 @@ test('no more than 64 MiB are in flight, and what waits keeps its order', async 
   );
   bench.device.release(0, EIO);
   await turn();
-  assert.deepEqual(bench.device.asked.at(-1)!.length, 1);
+  assert.deepEqual(bench.device.asked.at(-1)!.length, 2 * MIB);
   assert.equal(bench.wire.paused, false);
   bench.device.release(0, EIO);
   bench.device.release(0, EIO);
   assert.equal((await bench.errnos()).length, 4);
+});
+
+test('hosts that take no replies leave memory for the others, and what all hold is bounded', async () => {
+  const memory = new SessionMemory(64 * MIB);
+  const greedy = Array.from({ length: 12 }, () => new Bench({ completion: 'held', deviceBytes: MIB, memory }));
+  for (const bench of greedy) {
+    for (let i = 0; i < 100; i++) bench.say({ command: READ, length: MIB });
+    await turn();
+    bench.device.releaseAll();
+    await turn();
+  }
+  assert(memory.heldBytes > 40 * MIB && memory.heldBytes <= 76 * MIB, `${memory.heldBytes} bytes`);
+  const modest = new Bench({ completion: 'held', deviceBytes: MIB, memory });
+  for (let i = 0; i < 16; i++) modest.say({ command: READ, length: 65_536 });
+  assert.equal(modest.device.held.length, 16, 'a host that takes its replies still has a queue');
+  for (const bench of greedy) {
+    bench.session.closed();
+    bench.device.releaseAll();
+    await turn();
+  }
+  modest.device.releaseAll();
+  await turn();
+  modest.wire.take();
+  modest.session.drained();
+  await turn();
+  assert.equal(memory.heldBytes, 0);
 });
 
 test('a WRITE that waits for room is carried out whole when there is some', async () => {

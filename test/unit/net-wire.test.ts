@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { createServer, connect as netConnect } from 'node:net';
+import { createServer, connect as netConnect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
@@ -16,6 +16,7 @@ const test = suite('net wire');
 let directory = '';
 const listeners: Listener[] = [];
 const wires: Wire[] = [];
+const sockets: Socket[] = [];
 
 test.before.each(async () => {
   directory = await mkdtemp(join(tmpdir(), 'net-wire-'));
@@ -23,6 +24,7 @@ test.before.each(async () => {
 
 test.after.each(async () => {
   for (const wire of wires.splice(0)) wire.destroy();
+  for (const socket of sockets.splice(0)) socket.destroy();
   for (const listener of listeners.splice(0)) listener.close();
   await rm(directory, { recursive: true });
 });
@@ -89,6 +91,24 @@ function dial(address: WireAddress, handlers: WireHandlers): Wire {
   wires.push(wire);
   return wire;
 }
+
+/** What a program that was stopped does: it neither reads nor closes. */
+async function deafServer(): Promise<WireAddress> {
+  const server = createServer({ pauseOnConnect: true, allowHalfOpen: true }, (socket) => sockets.push(socket));
+  server.listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  listeners.push({ address: TCP, close: () => void server.close() });
+  return { host: '127.0.0.1', port: (server.address() as { port: number }).port };
+}
+
+test('a wire that was ended closes though the other end hangs', async () => {
+  const near = new Recorder({ halfOpen: true });
+  const wire = dial(await deafServer(), near);
+  await near.saw('open');
+  wire.write(Buffer.alloc(8 * 1024 * 1024));
+  wire.end();
+  await near.saw('close');
+});
 
 const TCP: WireAddress = { host: '127.0.0.1', port: 0 };
 

@@ -1,0 +1,54 @@
+// The memory that hosts' requests and replies may hold together, and each session's share of it: a quarter of what is free, so
+// that some sessions whose hosts read nothing leave room for the others, and a small part in any case. Method: Choudhury and
+// Hahne, "Dynamic queue length thresholds" (1998).
+
+const BYTES_MAX = 512 * 1024 * 1024;
+/** Of what is free, for one session. */
+const PART = 1 / 4;
+const SHARE_BYTES_MIN = 1024 * 1024;
+/** Two of the largest requests, and replies on the wire. */
+const SHARE_BYTES_MAX = 65 * 1024 * 1024;
+
+/** All sessions of a server. */
+export class SessionMemory {
+  #heldBytes = 0;
+
+  constructor(readonly bytesMax = BYTES_MAX) {}
+
+  /** What all sessions held when each last told. */
+  get heldBytes(): number {
+    return this.#heldBytes;
+  }
+
+  /** What a session may hold now. */
+  get shareBytes(): number {
+    const part = (this.bytesMax - this.#heldBytes) * PART;
+    return Math.max(SHARE_BYTES_MIN, Math.min(SHARE_BYTES_MAX, part));
+  }
+
+  changed(byBytes: number): void {
+    this.#heldBytes += byBytes;
+  }
+}
+
+/** One session's part in it. */
+export class MemoryShare {
+  readonly #memory: SessionMemory;
+  #toldBytes = 0;
+
+  constructor(memory: SessionMemory) {
+    this.#memory = memory;
+  }
+
+  /** May a session that holds so much take on `moreBytes`? */
+  admits(heldBytes: number, moreBytes: number): boolean {
+    return heldBytes + moreBytes <= this.#memory.shareBytes;
+  }
+
+  /** What the session holds now. */
+  tell(heldBytes: number): void {
+    if (heldBytes === this.#toldBytes) return;
+    this.#memory.changed(heldBytes - this.#toldBytes);
+    this.#toldBytes = heldBytes;
+  }
+}
