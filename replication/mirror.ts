@@ -3,6 +3,7 @@
 // makes regions dirty; no error of a mirror ever reaches a host (rule 7).
 import { Bitmap } from './bitmap.js';
 import { Copier } from './copier.js';
+import { CopyRate } from './copy-rate.js';
 import { type Device, type DeviceRequest, OP, type Op, PromisedRequest, perform } from './device.js';
 import type { Hasher } from './hasher.js';
 import type { RangeLock } from './range-lock.js';
@@ -18,13 +19,13 @@ export type MirrorCondition = 'copying' | 'catching-up' | 'synced' | 'lost' | 'f
 const HUNG_STALLS = 5;
 /** Refusals since it was last in step after which a mirror is given up until someone looks. */
 const REFUSALS_MAX = 16;
-
-/** slow: hosts wait for room, so that a copy always comes to its end. fall-back: they never do; regions are copied again later. */
-export const FULL_QUEUE = ['slow', 'fall-back'] as const;
+/** One whose node has not answered for so long since it was made is lost. */
+const FIRST_ANSWER_MS = 3000;
 
 export interface QueueSettings {
   queueBytesMax: number;
-  whenFull: (typeof FULL_QUEUE)[number];
+  /** slow: hosts wait for room, so that a copy always comes to its end. fall-back: they never do; regions are copied again later. */
+  whenFull: 'slow' | 'fall-back';
 }
 
 export interface MirrorOptions {
@@ -62,9 +63,8 @@ export class Mirror {
   #distrust: string | null = null;
   #up = false;
   #refusals = 0;
-  #rateFromMs: number;
-  #rateFromBytes: number;
-  #rate = 0;
+  readonly #madeMs: number;
+  readonly #rate: CopyRate;
   #stopped = false;
   /** Nothing is sent to it until `connected`: what it is to get first comes from elsewhere. */
   #deferred = false;
@@ -100,8 +100,8 @@ export class Mirror {
         this.#reason = `the active target refused to read ${options.regionBytes} bytes at ${offset} (error ${errno}); it is tried again`;
       },
     });
-    this.#rateFromMs = options.clock.nowMs();
-    this.#rateFromBytes = 0;
+    this.#madeMs = options.clock.nowMs();
+    this.#rate = new CopyRate(this.#madeMs);
   }
 
   get condition(): MirrorCondition {
@@ -142,7 +142,7 @@ export class Mirror {
 
   /** Bytes copied per second, lately. */
   get copyBytesPerSecond(): number {
-    return this.#rate;
+    return this.#rate.bytesPerSecond;
   }
 
   /** Something is dirty from the start: the whole device, or what a restart left in doubt. Before `connected`. */
@@ -321,12 +321,8 @@ export class Mirror {
       this.fallBack(`the mirror has not answered a write for ${Math.round(this.queue.hungMs)} ms`);
     }
     const nowMs = this.#options.clock.nowMs();
-    if (nowMs - this.#rateFromMs < 1000) return;
-    const copied = this.copiedBytes;
-    const rate = Math.max(0, ((copied - this.#rateFromBytes) / (nowMs - this.#rateFromMs)) * 1000);
-    this.#rate = this.#rate === 0 ? rate : this.#rate * 0.5 + rate * 0.5;
-    this.#rateFromMs = nowMs;
-    this.#rateFromBytes = copied;
+    if (this.#expected && nowMs - this.#madeMs > FIRST_ANSWER_MS) this.lost('its node does not answer');
+    this.#rate.measure(this.copiedBytes, nowMs);
   }
 
   /** The queue's writes become dirty regions: memory is freed and hosts go on (rule 5). */
@@ -359,6 +355,11 @@ export class Mirror {
       this.fail(`its node refused ${this.#refusals} writes since it was last in step, the last with error ${errno}`);
     else this.#slip(`its node refused a write of ${length} bytes at ${offset} with error ${errno}`);
     this.#copier.poke();
+  }
+
+  /** Its node has not answered yet, and nobody has said that it is lost. */
+  get #expected(): boolean {
+    return !this.#up && !this.#stopped && (this.#condition === 'copying' || this.#condition === 'catching-up');
   }
 
   get #fallsBack(): boolean {

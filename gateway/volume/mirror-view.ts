@@ -15,7 +15,7 @@ export function viewMirror(target: TargetRef, mirror: Mirror): MirrorView {
     lagBytes: mirror.queue.hostBytes,
     lagSeconds: mirror.queue.hostEmpty ? 0 : mirror.queue.oldestMs / 1000,
     copyBytesPerSecond: Math.round(rate),
-    etaSeconds: dirtyBytes === 0 ? 0 : rate >= 1 ? Math.ceil(dirtyBytes / rate) : null,
+    etaSeconds: dirtyBytes === 0 ? 0 : mirror.answers && rate >= 1 ? Math.ceil(dirtyBytes / rate) : null,
     reason: mirror.reason,
   };
 }

@@ -452,4 +452,19 @@ test("a host's deadline counts from its asking, also behind another write to the
   await rig.stop();
 });
 
+test('a mirror whose node does not answer after a restart is said to be lost', async () => {
+  const rig = await VolumeRig.mirrored();
+  rig.nodes.b.up = false;
+  const again = await rig.restarted();
+  await again.pass(2000);
+  assert.equal(again.state('b'), 'catching-up', 'it may answer in a moment');
+  await again.pass(2000);
+  assert.equal(again.state('b'), 'lost');
+  assert.equal(again.volume.mirrors()[0].reason, 'its node does not answer');
+  assert(again.facts.some((fact) => fact.type === 'mirror-state' && fact.to === 'lost'));
+  rig.nodes.b.up = true;
+  await again.until(() => again.state('b') === 'synced', 'in step');
+  await again.stop();
+});
+
 test.run();
