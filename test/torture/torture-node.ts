@@ -15,6 +15,8 @@ export interface TortureNode {
   /** The process that can be stopped and killed. */
   readonly program: StartedProgram;
   readonly relay: CuttingRelay | null;
+  /** What it has not flushed is gone when it is killed. */
+  readonly volatile: boolean;
   /** Where the copy is, once there is one, or null where its file does not show all that the node holds. */
   copyFile(): string | null;
   kill(): Promise<void>;
@@ -50,6 +52,7 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
       return node.program;
     },
     relay,
+    volatile: false,
     copyFile: () => image,
     kill: () => node.kill(),
     start: () => node.start(),
@@ -68,7 +71,6 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
   };
 }
 
-/** What was not flushed is gone when it is killed. */
 export async function volatileNode(site: Site, id: string, sizeBytes: number): Promise<TortureNode> {
   const image = site.path(`${id}.img`);
   await blankImage(image, sizeBytes);
@@ -81,6 +83,7 @@ export async function volatileNode(site: Site, id: string, sizeBytes: number): P
       return node.program;
     },
     relay,
+    volatile: true,
     copyFile: () => null,
     kill: () => node.kill(),
     start: () => node.start(),
@@ -99,6 +102,7 @@ export async function agentNode(site: Site, id: string): Promise<TortureNode> {
       return agent.program;
     },
     relay: null,
+    volatile: false,
     copyFile: () => {
       const image = readdirSync(agent.directory).find((name) => name.endsWith('.img'));
       return image === undefined ? null : `${agent.directory}/${image}`;
