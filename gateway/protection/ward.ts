@@ -31,6 +31,8 @@ export class Ward {
   /** The node on which a target is being made for it. */
   promised: string | null = null;
   #situation: Situation;
+  /** Wall time of the newest step: what was due by then has been done. */
+  #steppedMs: number;
   readonly #world: ProtectionWorld;
   /** Something changed that the planner and the clock should know. */
   readonly #changed: () => void;
@@ -64,7 +66,8 @@ export class Ward {
     const { control } = volume;
     const seen = { active: control.active, epoch: control.epoch, mirrors: control.mirrors() };
     const doubts = this.#doubts(judgements);
-    const stepped = resume(control.name, this.#recall(), seen, doubts, volume.policy(), world.clock.wallMs());
+    this.#steppedMs = world.clock.wallMs();
+    const stepped = resume(control.name, this.#recall(), seen, doubts, volume.policy(), this.#steppedMs);
     this.#situation = stepped.situation;
     this.#take(stepped);
   }
@@ -73,14 +76,15 @@ export class Ward {
     return this.#situation;
   }
 
-  /** Wall time at which `tick` should be called; null: only facts change anything. */
+  /** Wall time at which `tick` should be called, or should have been meanwhile; null: only facts change anything. */
   get dueMs(): number | null {
-    return nextDueMs(this.#situation, this.volume.policy(), this.#world.clock.wallMs());
+    return nextDueMs(this.#situation, this.volume.policy(), this.#steppedMs);
   }
 
   tell(fact: Fact): void {
     if (this.#stopped) return;
-    this.#take(step(this.#situation, fact, this.#world.clock.wallMs(), this.volume.policy()));
+    this.#steppedMs = this.#world.clock.wallMs();
+    this.#take(step(this.#situation, fact, this.#steppedMs, this.volume.policy()));
   }
 
   /** What the volume itself tells. */
@@ -115,9 +119,11 @@ export class Ward {
   /** Resolves when the wish is fulfilled or refused. */
   ask(wish: Wish): Promise<Outcome<Answer>> {
     if (this.#stopped) return Promise.resolve(refuse('shutting-down', 'the gateway is shutting down'));
-    const stepped = request(this.#situation, wish, this.#world.clock.wallMs(), this.volume.policy());
+    const nowMs = this.#world.clock.wallMs();
+    const stepped = request(this.#situation, wish, nowMs, this.volume.policy());
     const { taken } = stepped;
     if (!taken.ok) return Promise.resolve(taken);
+    this.#steppedMs = nowMs;
     return new Promise((resolve) => {
       this.#answers.set(taken.value, resolve);
       this.#take(stepped);

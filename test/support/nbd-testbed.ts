@@ -75,6 +75,8 @@ export async function runPeer(program: string, args: string[], options: { timeou
   child.stderr.on('data', (chunk: Buffer) => {
     stderr += chunk.toString();
   });
+  // One that ends without reading its input is no error.
+  child.stdin.on('error', () => {});
   child.stdin.end(options.input ?? '');
   const [status] = (await once(child, 'close')) as [number | null];
   return { status, stdout, stderr };

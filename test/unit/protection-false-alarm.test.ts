@@ -46,6 +46,20 @@ test('a false alarm after the flip is flipped back once the old node was watched
   `);
 });
 
+test('the watch ends although a timer fired a moment too early', async () => {
+  await play(`
+    node a
+    node b
+    volume vol0 a 1GiB observe=1h
+    start
+    early-timers
+    verdict a 0.99 outside
+    mirror vol0 b synced
+    tick 3601s
+    expect vol0 healthy on a mirrors none
+  `);
+});
+
 test('an outside verdict that is given again while the old node is watched makes the watch start again', async () => {
   await play(`
     node a

@@ -143,6 +143,9 @@ const COMMANDS: Record<string, Command> = {
   store: (world, [what]) => {
     world.records.failing = what === 'fails' ? 'no space left on device' : null;
   },
+  'early-timers': (world) => {
+    world.clock.early = true;
+  },
   tick: (world, [duration]) => world.clock.advance(milliseconds(duration)),
   operator: (world, words, scenario) => wish(world, scenario, words),
   forget: (world) => {
