@@ -23,11 +23,16 @@ function bound(issue: { origin: string; inclusive?: boolean }, limit: number | b
   return issue.origin === 'string' ? `must have ${word} ${limit} characters` : `must be ${word} ${limit}`;
 }
 
+function kindOf(expected: string): string {
+  if (expected === 'int') return 'a whole number';
+  return `${/^[aeiou]/.test(expected) ? 'an' : 'a'} ${expected}`;
+}
+
 function describe(issue: z.core.$ZodIssue, schema: z.ZodType): string {
   const given = issue.input === undefined ? 'it is missing' : `not ${shown(issue.input)}`;
   switch (issue.code) {
     case 'invalid_type':
-      return `must be a ${issue.expected === 'int' ? 'whole number' : issue.expected}, ${given}`;
+      return `must be ${kindOf(issue.expected)}, ${given}`;
     case 'too_small':
       return `${bound(issue, issue.minimum, 'at least')}, ${given}`;
     case 'too_big':

@@ -152,7 +152,10 @@ test('a body or query that is wrong is 400, with every problem and what would be
   }
   assert.equal(api.backend.given.length, 0);
   await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/mirrors', { nod: 'b' });
-  await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/mirrors', { node: 5 });
+  const wrongType = await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/mirrors', { node: 5 });
+  assert.equal(wrongType.json.message, 'body.node must be a string, not 5.');
+  const wrongBody = await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/mirrors', []);
+  assert.equal(wrongBody.json.message, 'body must be an object, not [].');
   await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/rollback', { really: true });
   await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/scrub?wait=yes');
   for (const query of ['limit=0', 'limit=ten', 'since=-1', 'since=1.5', 'sinse=1', 'type=']) {
