@@ -51,7 +51,7 @@ export interface PolicyConfig {
   rollback: { observeMs: number; onFalseAlarm: 'flip-back' | 'stay' };
   /** `everyMs` 0: only when asked. */
   scrub: { afterMirror: boolean; everyMs: number; bytesPerSecond: number };
-  copy: { bytesPerSecond: number; hostLatencyGuard: number };
+  copy: { bytesPerSecond: number; minimumBytesPerSecond: number; hostLatencyGuard: number };
   /** A request older than `hangAfterMs` hangs. Without a complete mirror hosts wait `giveUpAfterMs` before they get an error. */
   failover: { hangAfterMs: number; giveUpAfterMs: number };
 }

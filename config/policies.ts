@@ -4,8 +4,9 @@ import type { PolicyConfig } from './config.js';
 import type { Report } from './nodes.js';
 import type { KeyPath } from './problem.js';
 import type { PolicyInput } from './schema.js';
-import { formatDuration } from './units.js';
+import { formatBytes, formatDuration } from './units.js';
 
+const COPY_MINIMUM = 8 * 1024 * 1024;
 const DEADLINE_MS = 250;
 const DEADLINE_MAX_MS = 2000;
 
@@ -16,6 +17,8 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
     const least = formatDuration(failover.hangAfter);
     report([...path, 'failover', 'giveUpAfter'], `must be at least hangAfter (${least}): before that a request counts as merely slow`);
   }
+  const minimum = copy.minimum ?? Math.min(COPY_MINIMUM, copy.bandwidth);
+  if (minimum > copy.bandwidth) report([...path, 'copy', 'minimum'], `must be at most bandwidth (${formatBytes(copy.bandwidth)})`);
   const deadlineMs = flip.deadline ?? DEADLINE_MS;
   // Who names a deadline means it.
   const deadlineMaxMs = flip.deadlineMax ?? (flip.deadline === undefined ? DEADLINE_MAX_MS : deadlineMs);
@@ -35,7 +38,7 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
     flip: { automatic: flip.automatic, deadlineMs, deadlineMaxMs, afterSyncedMs: flip.afterSynced },
     rollback: { observeMs: rollback.observe, onFalseAlarm: rollback.onFalseAlarm },
     scrub: { afterMirror: scrub.afterMirror, everyMs: scrub.every, bytesPerSecond: scrub.bandwidth },
-    copy: { bytesPerSecond: copy.bandwidth, hostLatencyGuard: copy.hostLatencyGuard },
+    copy: { bytesPerSecond: copy.bandwidth, minimumBytesPerSecond: minimum, hostLatencyGuard: copy.hostLatencyGuard },
     failover: { hangAfterMs: failover.hangAfter, giveUpAfterMs: failover.giveUpAfter },
   };
 }

@@ -141,6 +141,7 @@ export const policySchema = optionalSection({
   }),
   copy: optionalSection({
     bandwidth: bandwidth(64 * kib, tib).prefault('500MiB'),
+    minimum: bandwidth(64 * kib, tib).optional(),
     hostLatencyGuard: decimal(1, 1000).default(2),
   }),
   failover: optionalSection({

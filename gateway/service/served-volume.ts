@@ -279,6 +279,7 @@ export function settingsOf({ policy }: VolumeConfig): VolumeSettings {
     hangAfterMs: policy.failover.hangAfterMs,
     giveUpAfterMs: policy.failover.giveUpAfterMs,
     copyBytesPerSecond: policy.copy.bytesPerSecond,
+    copyBytesPerSecondMin: policy.copy.minimumBytesPerSecond,
     scrubBytesPerSecond: policy.scrub.bytesPerSecond,
     hostLatencyGuard: policy.copy.hostLatencyGuard,
   };

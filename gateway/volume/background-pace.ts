@@ -6,6 +6,7 @@ import type { LatencyHistogram } from '../metrics/histogram.js';
 import type { VolumeSettings } from './volume-settings.js';
 
 const EVERY_MS = 1000;
+const SCRUB_BYTES_PER_SECOND_MIN = 1024 * 1024;
 
 export class BackgroundPace {
   readonly copy: Throttle;
@@ -17,13 +18,13 @@ export class BackgroundPace {
   constructor(clock: Clock, settings: VolumeSettings) {
     this.#clock = clock;
     this.#lastMs = clock.nowMs();
-    this.copy = new Throttle(clock, settings.copyBytesPerSecond);
-    this.scrub = new Throttle(clock, settings.scrubBytesPerSecond);
+    this.copy = new Throttle(clock, settings.copyBytesPerSecond, settings.copyBytesPerSecondMin);
+    this.scrub = new Throttle(clock, settings.scrubBytesPerSecond, SCRUB_BYTES_PER_SECOND_MIN);
   }
 
   configure(settings: VolumeSettings): void {
-    this.copy.limit(settings.copyBytesPerSecond);
-    this.scrub.limit(settings.scrubBytesPerSecond);
+    this.copy.limit(settings.copyBytesPerSecond, settings.copyBytesPerSecondMin);
+    this.scrub.limit(settings.scrubBytesPerSecond, SCRUB_BYTES_PER_SECOND_MIN);
   }
 
   /** A few times a second; looks about once a second. `recent`: hosts' latency, taken and reset. `busy`: is something copied or compared now? */

@@ -12,6 +12,8 @@ export interface VolumeSettings {
   hangAfterMs: number;
   giveUpAfterMs: number;
   copyBytesPerSecond: number;
+  /** Copying is not slowed below this for the hosts' sake: every copy comes to its end. */
+  copyBytesPerSecondMin: number;
   scrubBytesPerSecond: number;
   hostLatencyGuard: number;
 }

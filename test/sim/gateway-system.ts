@@ -150,6 +150,7 @@ class GatewayIncarnation implements Incarnation {
       hangAfterMs: 3000,
       giveUpAfterMs,
       copyBytesPerSecond: 500 * 1024 * 1024,
+      copyBytesPerSecondMin: 8 * 1024 * 1024,
       scrubBytesPerSecond: 500 * 1024 * 1024,
       hostLatencyGuard: 2,
     };

@@ -46,7 +46,7 @@ export class PathRig {
   readonly clock = new ManualClock();
   readonly records: MemoryRecords;
   readonly hasher = new TestHasher();
-  readonly throttle = new Throttle(this.clock, 1e12);
+  readonly throttle = new Throttle(this.clock, 1e12, 1e6);
   readonly source: MemoryDevice;
   readonly intents: IntentLog;
   readonly sums: RegionSums;

@@ -22,6 +22,7 @@ export const SETTINGS: VolumeSettings = {
   hangAfterMs: 5000,
   giveUpAfterMs: 30_000,
   copyBytesPerSecond: 1e12,
+  copyBytesPerSecondMin: 1e6,
   scrubBytesPerSecond: 1e12,
   hostLatencyGuard: 2,
 };

@@ -127,7 +127,7 @@ const defaults: PolicyConfig = {
   flip: { automatic: true, deadlineMs: 250, deadlineMaxMs: 2000, afterSyncedMs: 0 },
   rollback: { observeMs: 86_400_000, onFalseAlarm: 'flip-back' },
   scrub: { afterMirror: true, everyMs: 7 * 86_400_000, bytesPerSecond: 100 * 2 ** 20 },
-  copy: { bytesPerSecond: 500 * 2 ** 20, hostLatencyGuard: 2 },
+  copy: { bytesPerSecond: 500 * 2 ** 20, minimumBytesPerSecond: 8 * 2 ** 20, hostLatencyGuard: 2 },
   failover: { hangAfterMs: 5000, giveUpAfterMs: 300_000 },
 };
 
@@ -223,7 +223,7 @@ good('every key reaches the product in bytes and milliseconds', () => {
     flip: { automatic: false, deadlineMs: 10, deadlineMaxMs: 1000, afterSyncedMs: 5_400_000 },
     rollback: { observeMs: 5_400_000, onFalseAlarm: 'stay' },
     scrub: { afterMirror: false, everyMs: 0, bytesPerSecond: 65_536 },
-    copy: { bytesPerSecond: 2 ** 40, hostLatencyGuard: 1 },
+    copy: { bytesPerSecond: 2 ** 40, minimumBytesPerSecond: 2 ** 30, hostLatencyGuard: 1 },
     failover: { hangAfterMs: 250, giveUpAfterMs: 250 },
   };
   assert.equal(policies, [defaults, gold, { ...defaults, name: 'none', mirror: { ...defaults.mirror, onPrediction: 0 } }]);

@@ -18,7 +18,7 @@ test('over any stretch of time no more is taken than the rate and one burst allo
       fc.array(fc.record({ bytes: fc.integer({ min: 1, max: 4 * MIB }), waitMs: fc.nat(200) }), { minLength: 1, maxLength: 30 }),
       async (rateMib, asks) => {
         const clock = new ManualClock();
-        const throttle = new Throttle(clock, rateMib * MIB);
+        const throttle = new Throttle(clock, rateMib * MIB, MIB);
         const burst = Math.max(MIB, rateMib * MIB * 0.1);
         let taken = 0;
         let most = 0;
@@ -54,21 +54,25 @@ test('over any stretch of time no more is taken than the rate and one burst allo
 });
 
 test('suffering halves the rate down to a floor, and quiet brings it back up to the most', () => {
-  const throttle = new Throttle(new ManualClock(), 64 * MIB);
+  const throttle = new Throttle(new ManualClock(), 64 * MIB, 2 * MIB);
   throttle.adjust(true);
   assert.equal(throttle.bytesPerSecond, 32 * MIB);
   for (let round = 0; round < 20; round += 1) throttle.adjust(true);
-  assert.equal(throttle.bytesPerSecond, MIB);
+  assert.equal(throttle.bytesPerSecond, 2 * MIB);
   for (let round = 0; round < 40; round += 1) throttle.adjust(false);
   assert.equal(throttle.bytesPerSecond, 64 * MIB);
-  throttle.limit(16 * MIB);
+  throttle.limit(16 * MIB, 4 * MIB);
   assert.equal(throttle.bytesPerSecond, 16 * MIB);
   throttle.adjust(false);
   assert.equal(throttle.bytesPerSecond, 16 * MIB);
+  for (let round = 0; round < 20; round += 1) throttle.adjust(true);
+  assert.equal(throttle.bytesPerSecond, 4 * MIB);
+  throttle.limit(16 * MIB, 8 * MIB);
+  assert.equal(throttle.bytesPerSecond, 8 * MIB, 'at once');
 });
 
 test('a policy below the floor is kept to', () => {
-  const throttle = new Throttle(new ManualClock(), 1000);
+  const throttle = new Throttle(new ManualClock(), 1000, MIB);
   for (let round = 0; round < 5; round += 1) throttle.adjust(true);
   assert.equal(throttle.bytesPerSecond, 1000);
 });
