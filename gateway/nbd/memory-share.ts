@@ -2,7 +2,7 @@
 // that some sessions whose hosts read nothing leave room for the others, and a small part in any case. Method: Choudhury and
 // Hahne, "Dynamic queue length thresholds" (1998).
 
-const BYTES_MAX = 512 * 1024 * 1024;
+const BYTES_MAX = 256 * 1024 * 1024;
 /** Of what is free, for one session. */
 const PART = 1 / 4;
 const SHARE_BYTES_MIN = 1024 * 1024;
