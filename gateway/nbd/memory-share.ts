@@ -1,10 +1,10 @@
-// The memory that hosts' requests and replies may hold together, and each session's share of it: a quarter of what is free, so
-// that some sessions whose hosts read nothing leave room for the others, and a small part in any case. Method: Choudhury and
+// The memory that hosts' requests and replies may hold together, and each session's share of it: a third of what the others
+// leave, so that some whose hosts read nothing leave room for the rest, and a small part in any case. Method: Choudhury and
 // Hahne, "Dynamic queue length thresholds" (1998).
 
 const BYTES_MAX = 256 * 1024 * 1024;
-/** Of what is free, for one session. */
-const PART = 1 / 4;
+/** For one session, of what the others leave. */
+const PART = 1 / 3;
 const SHARE_BYTES_MIN = 1024 * 1024;
 /** Two of the largest requests, and replies on the wire. */
 const SHARE_BYTES_MAX = 65 * 1024 * 1024;
@@ -20,9 +20,9 @@ export class SessionMemory {
     return this.#heldBytes;
   }
 
-  /** What a session may hold now. */
-  get shareBytes(): number {
-    const part = (this.bytesMax - this.#heldBytes) * PART;
+  /** What a session may hold now that told that it holds so much. */
+  shareBytes(ownBytes: number): number {
+    const part = (this.bytesMax - (this.#heldBytes - ownBytes)) * PART;
     return Math.max(SHARE_BYTES_MIN, Math.min(SHARE_BYTES_MAX, part));
   }
 
@@ -42,7 +42,7 @@ export class MemoryShare {
 
   /** May a session that holds so much take on `moreBytes`? */
   admits(heldBytes: number, moreBytes: number): boolean {
-    return heldBytes + moreBytes <= this.#memory.shareBytes;
+    return heldBytes + moreBytes <= this.#memory.shareBytes(this.#toldBytes);
   }
 
   /** What the session holds now. */
