@@ -264,7 +264,10 @@ export class Journaling {
     const { epoch } = keeper.record;
     const opening = await this.#openIn(file.value, epoch, FIRST_SEQUENCE);
     let reason: string;
-    if (opening.ok) {
+    if (opening.ok && opening.journal.incomplete !== null) {
+      // It was empty a moment ago: its disk does not give back what was written.
+      reason = opening.journal.incomplete.reason;
+    } else if (opening.ok) {
       try {
         await keeper.setJournal({ firstSequence: FIRST_SEQUENCE });
         if (!this.#closed && opening.journal.failure === null) {

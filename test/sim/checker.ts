@@ -111,8 +111,10 @@ function isAlike(one: RegisterHistory, other: RegisterHistory): boolean {
 export function registersOf(history: History, volume: string, promise: DurabilityPromise): Map<number, RegisterHistory> {
   const flushes: RegisterFlush[] = [];
   const losses: RegisterLoss[] = history.marks
-    .map((mark, index) => ({ at: mark.at, mayLose: (invoked: number) => promise.mayLose(volume, invoked, history.marks, index) }))
-    .filter((loss) => loss.mayLose(0));
+    .map((mark, index): RegisterLoss => {
+      return { at: mark.at, mayLose: (write) => promise.mayLose(volume, write, history.marks, index) };
+    })
+    .filter((loss) => loss.mayLose({ invoked: 0, completed: Number.POSITIVE_INFINITY }));
   const registers = new Map<number, RegisterHistory>();
   const registerOf = (block: number): RegisterHistory => {
     let register = registers.get(block);

@@ -4,8 +4,11 @@ import type { Mark } from './history.js';
 
 export interface DurabilityPromise {
   readonly name: string;
-  /** May the write of `volume` invoked at `invoked` be gone because of `marks[index]`? If a later one may, so may an earlier. */
-  mayLose(volume: string, invoked: number, marks: readonly Mark[], index: number): boolean;
+  /**
+   * May a write of `volume` be gone because of `marks[index]`? If a later one may, so may an earlier. `completed` is Infinity
+   * for one that was answered with an error or not at all.
+   */
+  mayLose(volume: string, write: { invoked: number; completed: number }, marks: readonly Mark[], index: number): boolean;
 }
 
 /**
@@ -15,8 +18,10 @@ export interface DurabilityPromise {
  */
 export const asyncPromise: DurabilityPromise = {
   name: 'async',
-  mayLose(volume, invoked, marks, index) {
+  mayLose(volume, { invoked, completed }, marks, index) {
     const mark = marks[index];
+    // It was seen, but never acknowledged: nobody would write it again.
+    if (completed === Number.POSITIVE_INFINITY && mark.kind === 'power-loss' && mark.activeFor.includes(volume)) return true;
     if (mark.kind !== 'gateway-crash') {
       if (!mark.activeFor.includes(volume)) return false;
       // Nobody is left who would write it again.

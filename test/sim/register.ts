@@ -32,7 +32,7 @@ export interface RegisterFlush {
 /** A fault that may take away what no flush has covered. */
 export interface RegisterLoss {
   at: number;
-  mayLose(invoked: number): boolean;
+  mayLose(write: Pick<RegisterWrite, 'invoked' | 'completed'>): boolean;
 }
 
 export interface RegisterHistory {
@@ -203,7 +203,7 @@ class Judge {
   /** The register may go back to anything that was current after the floor. */
   #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
     const outcomes = [each];
-    if (each.current === 0 || !loss.mayLose(this.#writes[each.current].invoked)) return outcomes;
+    if (each.current === 0 || !loss.mayLose(this.#writes[each.current])) return outcomes;
     for (const [write, end] of each.past) if (end > each.floor) outcomes.push(each.become(write, at));
     return outcomes;
   }

@@ -9,8 +9,10 @@ const RING_BYTES = 256 * BLOCK_BYTES;
 export class MemoryJournals implements JournalFiles {
   readonly batchBytesMax = 16 * BLOCK_BYTES;
   readonly files = new Map<string, MemoryJournalFile>();
-  /** Every call fails from now on. */
+  /** Every call that changes something fails from now on. */
   refusing = false;
+  /** Every read fails from now on. */
+  unreadable = false;
   /** Calls that change a file wait until this is given up. */
   held: (() => void)[] | null = null;
   #ids = 1n;
@@ -67,6 +69,8 @@ class MemoryJournalFile implements VolumeJournalFile {
   }
 
   async read(offset: number, length: number): Promise<Buffer> {
+    // The superblocks can be read: what is behind them is refused.
+    if (this.#journals.unreadable && offset >= 2 * BLOCK_BYTES) throw new Error('the disk refuses');
     return Buffer.from(this.#current.subarray(offset, offset + length));
   }
 

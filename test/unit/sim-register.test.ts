@@ -3,6 +3,8 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
+import { asyncPromise } from '../sim/durability.js';
+import type { Mark } from '../sim/history.js';
 import { judgeRegister, type RegisterHistory, type RegisterRead, type RegisterWrite } from '../sim/register.js';
 
 const NEVER = Number.POSITIVE_INFINITY;
@@ -215,7 +217,7 @@ loss('a write with FUA is not lost, nor anything older brought back', () => {
 });
 
 loss('a fault that may not lose this write does not excuse its loss', () => {
-  const losses = [{ at: 9, mayLose: (invoked: number) => invoked < 3 }];
+  const losses = [{ at: 9, mayLose: ({ invoked }: { invoked: number }) => invoked < 3 }];
   assert(isLegal({ writes: [write(1, 1, 2)], losses, reads: [read(0, 10, 11)] }));
   assert(!isLegal({ writes: [write(1, 5, 6)], losses, reads: [read(0, 10, 11)] }));
 });
@@ -225,6 +227,15 @@ loss('a write that was under way and seen may be lost, and a later one is still 
   const writes = [write(1, 1, NEVER), write(2, 12, 13)];
   assert(isLegal({ writes, losses, reads: [read(1, 2, 3), read(0, 10, 11), read(2, 14, 15)] }));
   assert(!isLegal({ writes, losses, reads: [read(1, 2, 3), read(0, 10, 11), read(0, 14, 15)] }));
+});
+
+loss('a power loss of the active node may take away what was seen of a write that failed, and nothing that was acknowledged', () => {
+  const marks: Mark[] = [{ at: 9, atMs: 9, kind: 'power-loss', node: 'a', activeFor: ['v'] }];
+  const losses = [{ at: 9, mayLose: (lost: Pick<RegisterWrite, 'invoked' | 'completed'>) => asyncPromise.mayLose('v', lost, marks, 0) }];
+  const reads = [read(2, 7, 8), read(1, 10, 11)];
+  assert(isLegal({ writes: [write(1, 1, 2), write(2, 3, NEVER)], losses, reads }));
+  assert(!isLegal({ writes: [write(1, 1, 2), write(2, 3, 4)], losses, reads }));
+  assert(!isLegal({ writes: [write(1, 1, 2), write(2, 3, NEVER)], losses: [], reads }));
 });
 
 loss.run();

@@ -160,6 +160,20 @@ test('the journal is refused by its disk: flushes wait until that is written dow
   await rig.stop();
 });
 
+test('a new journal that its disk does not give back is not used, and made again later', async () => {
+  const journals = new MemoryJournals();
+  journals.unreadable = true;
+  const rig = await VolumeRig.mirrored({ settings, journals });
+  assert.equal(rig.volume.journal?.state, 'failed');
+  assert.match(rig.volume.journal?.reason ?? '', /the disk cannot read it/);
+  const flush = rig.flush();
+  await turns();
+  assert.equal(flush.errno, 0, 'the mirror is flushed instead');
+  journals.unreadable = false;
+  await rig.until(() => rig.volume.journal?.covers.includes('b') ?? false, 'the journal covers the mirror');
+  await rig.stop();
+});
+
 test('a policy without a journal ends it; with one again, it begins empty', async () => {
   const { rig } = await covered();
   assert.equal(record(rig).format, 2);
