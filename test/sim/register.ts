@@ -23,7 +23,7 @@ export interface RegisterRead {
   completed: number;
 }
 
-/** A flush that succeeded: what was acknowledged before `invoked` cannot be lost after `completed`. */
+/** A flush that succeeded: what was acknowledged before `invoked` cannot be lost after `completed`. What was never acknowledged it promises nothing about. */
 export interface RegisterFlush {
   invoked: number;
   completed: number;
@@ -158,7 +158,8 @@ class Judge {
         this.#pendingReads.delete(index);
         break;
       case EVENT.FLUSH:
-        for (const each of this.#possibilities) each.floor = Math.max(each.floor, this.#history.flushes[index].invoked);
+        for (const each of this.#possibilities)
+          each.floor = Math.max(each.floor, this.#covered(each, this.#history.flushes[index].invoked));
         break;
       default:
         this.#follow((each) => this.#lose(each, this.#history.losses[index], at));
@@ -200,6 +201,24 @@ class Judge {
     return outcomes;
   }
 
+  /**
+   * What was current before this moment a flush has made impossible. Where it was a write that nobody acknowledged (its connection's cache
+   * may have died with the gateway, unflushed), the newest acknowledged one below it is what is sure to be there.
+   */
+  #covered({ current, past }: Possibility, flushed: number): number {
+    let [at, until] = [current, Number.POSITIVE_INFINITY];
+    let below = -1;
+    for (const [write, end] of past) {
+      if (end > flushed && end < until) [at, until] = [write, end];
+      if (end <= flushed && end > below && !this.#unanswered(write)) below = end;
+    }
+    return this.#unanswered(at) ? below - SQUEEZED / 2 : flushed;
+  }
+
+  #unanswered(write: number): boolean {
+    return this.#writes[write].completed === Number.POSITIVE_INFINITY;
+  }
+
   /** The register may go back to anything that was current after the floor. */
   #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
     const outcomes = [each];
@@ -220,7 +239,9 @@ class Judge {
       wanted.set(value, Math.min(wanted.get(value) ?? Number.POSITIVE_INFINITY, invoked));
     }
     for (const each of this.#possibilities) {
+      const newest = this.#lossesLeft > 0 ? this.#newestAnswered(each.past) : null;
       for (const [write, end] of each.past) {
+        if (write === newest) continue;
         const readable = end > (wanted.get(this.#writes[write].value) ?? Number.POSITIVE_INFINITY);
         const revivable = this.#lossesLeft > 0 && end > each.floor;
         const matters = readable || revivable || this.#pendingWrites.has(write);
@@ -229,6 +250,13 @@ class Judge {
     }
     if (this.#possibilities.length > 1) this.#possibilities = withoutWeaker(this.#possibilities);
     if (this.#possibilities.length > POSSIBILITIES_MAX) throw new Error('a block history too entangled to be decided');
+  }
+
+  /** It says what a flush covers below a write that nobody acknowledged. */
+  #newestAnswered(past: Map<number, number>): number | null {
+    let newest: number | null = null;
+    for (const [write, end] of past) if (!this.#unanswered(write) && (newest === null || end > past.get(newest)!)) newest = write;
+    return newest;
   }
 
   #legal(possibilities: Possibility[]): number[] {

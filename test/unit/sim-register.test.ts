@@ -238,4 +238,24 @@ loss('a power loss of the active node may take away what was seen of a write tha
   assert(!isLegal({ writes: [write(1, 1, 2), write(2, 3, NEVER)], losses: [], reads }));
 });
 
+loss('a flush over a write that nobody acknowledged keeps the acknowledged one below it', () => {
+  const writes = [write(1, 1, 2), write(2, 3, 4), write(3, 5, NEVER)];
+  const flushes = [{ invoked: 8, completed: 9 }];
+  const losses = [{ at: 10, ...always }];
+  const seen = read(3, 6, 7);
+  for (const value of [2, 3]) assert(isLegal({ writes, flushes, losses, reads: [seen, read(value, 11, 12)] }), `${value}`);
+  for (const value of [0, 1]) assert(!isLegal({ writes, flushes, losses, reads: [seen, read(value, 11, 12)] }), `${value}`);
+  const acknowledged = [...writes.slice(0, 2), write(3, 5, 7.5)];
+  assert(!isLegal({ writes: acknowledged, flushes, losses, reads: [seen, read(2, 11, 12)] }));
+});
+
+loss('an acknowledged write is not lost by a flush from below one that nobody acknowledged and one that came later', () => {
+  const writes = [write(1, 1, 2), write(2, 3, NEVER), write(3, 10, 11)];
+  const flushes = [{ invoked: 6, completed: 7 }];
+  const losses = [{ at: 12, ...always }];
+  const seen = read(2, 4, 5);
+  for (const value of [1, 2, 3]) assert(isLegal({ writes, flushes, losses, reads: [seen, read(value, 13, 14)] }), `${value}`);
+  assert(!isLegal({ writes, flushes, losses, reads: [seen, read(0, 13, 14)] }));
+});
+
 loss.run();
