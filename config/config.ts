@@ -52,6 +52,8 @@ export interface PolicyConfig {
   /** `everyMs` 0: only when asked. */
   scrub: { afterMirror: boolean; everyMs: number; bytesPerSecond: number };
   copy: { bytesPerSecond: number; minimumBytesPerSecond: number; hostLatencyGuard: number };
+  /** A read that the active target has not answered for so long is asked of a mirror, too; null: never. */
+  reads: { hedgeAfterMs: number | null };
   /** A request older than `hangAfterMs` hangs. Without a complete mirror hosts wait `giveUpAfterMs` before they get an error. */
   failover: { hangAfterMs: number; giveUpAfterMs: number };
 }

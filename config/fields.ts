@@ -106,6 +106,19 @@ export function bandwidth(minimum: number, maximum: number) {
   return quantity('must be bytes per second such as 500MiB', parseSize, formatBytes, minimum, maximum);
 }
 
+/** Milliseconds, bounds too; null: never. */
+export function durationOrNever(minimum: number, maximum: number) {
+  const union = z.union([z.string(), z.number()], { error: (issue) => unlike(issue.input, 'must be never, or a duration such as 20ms') });
+  return union.transform((input, context): number | null => {
+    if (input === 'never') return null;
+    const parsed = parseDuration(String(input));
+    if (!parsed.ok) context.addIssue(parsed.problem);
+    else if (parsed.value >= minimum && parsed.value <= maximum) return parsed.value;
+    else context.addIssue(`must be never, or from ${formatDuration(minimum)} to ${formatDuration(maximum)}, is ${shown(input)}`);
+    return z.NEVER;
+  });
+}
+
 /** Milliseconds; bounds in milliseconds. */
 export function duration(minimum: number, maximum: number) {
   return quantity('must be a duration such as 250ms, 15s or 24h', parseDuration, formatDuration, minimum, maximum);

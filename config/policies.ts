@@ -12,7 +12,7 @@ const DEADLINE_MAX_MS = 2000;
 
 /** Null when a problem was reported that leaves nothing to work with. */
 export function policyConfig(name: string, input: PolicyInput, path: KeyPath, report: Report): PolicyConfig | null {
-  const { mirror, prediction, flip, rollback, scrub, copy, failover } = input;
+  const { mirror, prediction, flip, rollback, scrub, copy, reads, failover } = input;
   if (failover.giveUpAfter < failover.hangAfter) {
     const least = formatDuration(failover.hangAfter);
     report([...path, 'failover', 'giveUpAfter'], `must be at least hangAfter (${least}): before that a request counts as merely slow`);
@@ -39,6 +39,7 @@ export function policyConfig(name: string, input: PolicyInput, path: KeyPath, re
     rollback: { observeMs: rollback.observe, onFalseAlarm: rollback.onFalseAlarm },
     scrub: { afterMirror: scrub.afterMirror, everyMs: scrub.every, bytesPerSecond: scrub.bandwidth },
     copy: { bytesPerSecond: copy.bandwidth, minimumBytesPerSecond: minimum, hostLatencyGuard: copy.hostLatencyGuard },
+    reads: { hedgeAfterMs: reads.hedgeAfter },
     failover: { hangAfterMs: failover.hangAfter, giveUpAfterMs: failover.giveUpAfter },
   };
 }

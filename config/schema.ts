@@ -8,6 +8,7 @@ import {
   choice,
   decimal,
   duration,
+  durationOrNever,
   flag,
   isName,
   list,
@@ -143,6 +144,9 @@ export const policySchema = optionalSection({
     bandwidth: bandwidth(64 * kib, tib).prefault('500MiB'),
     minimum: bandwidth(64 * kib, tib).optional(),
     hostLatencyGuard: decimal(1, 1000).default(2),
+  }),
+  reads: optionalSection({
+    hedgeAfter: durationOrNever(1, minute).prefault('never'),
   }),
   failover: optionalSection({
     hangAfter: duration(100, 10 * minute).prefault('5s'),

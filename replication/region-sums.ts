@@ -10,6 +10,8 @@ import assert from 'node:assert';
 import { Bitmap } from './bitmap.js';
 import type { Change, Records } from './world.js';
 
+/** Records kept as they were read last: hosts' reads ask for them again and again. */
+const KEPT_RECORDS = 256;
 /** `samples` does not search long for what is known. */
 const LOOKS_PER_SAMPLE = 64;
 
@@ -36,6 +38,8 @@ export class RegionSums {
   readonly #isClean: (extent: number) => boolean;
   readonly #isDoubtful: (offset: number, length: number) => boolean;
   readonly #memory = new Map<number, ExtentSums>();
+  /** Of extents that are not in memory, what their records say; null: nothing. */
+  readonly #read = new Map<number, ExtentSums | null>();
   /** Regions that a scrub read from every copy and found equal, and that were not written since. */
   readonly verified: Bitmap;
   #root = 0n;
@@ -73,7 +77,7 @@ export class RegionSums {
 
   get(region: number): bigint | null {
     const extent = Math.floor(region / this.#perExtent);
-    const sums = this.#memory.get(extent) ?? this.#stored(extent);
+    const sums = this.#memory.get(extent) ?? this.#recorded(extent);
     const at = region % this.#perExtent;
     return sums !== null && (sums.known[at >>> 3] & (1 << (at & 7))) !== 0 ? sums.sums[at] : null;
   }
@@ -146,6 +150,7 @@ export class RegionSums {
 
   /** To be committed together with the mark of an extent: from then on its checksums are in memory only. */
   onMark(extent: number): Change {
+    this.#read.delete(extent);
     // While everything is being dropped the record may still be there: it counts for nothing.
     if (this.#learning && !this.#memory.has(extent)) {
       const sums = this.#stored(extent);
@@ -156,6 +161,7 @@ export class RegionSums {
 
   /** To be committed together with the removal of an extent's mark. */
   onClear(extent: number): Change {
+    this.#read.delete(extent);
     const sums = this.#memory.get(extent);
     if (sums !== undefined) sums.changed = false;
     if (sums === undefined || sums.known.every((byte) => byte === 0)) return { remove: this.#key(extent) };
@@ -167,6 +173,7 @@ export class RegionSums {
    * mark is being written, because with the mark the record goes.
    */
   cleared(extent: number): void {
+    this.#read.delete(extent);
     if (this.#isClean(extent) && this.#memory.get(extent)?.changed === false) this.#memory.delete(extent);
   }
 
@@ -212,6 +219,7 @@ export class RegionSums {
     // What is being saved at this moment is not in the list yet.
     for (const extent of this.#memory.keys()) keys.add(this.#key(extent));
     this.#memory.clear();
+    this.#read.clear();
     this.verified.clearAll();
     this.#root = 0n;
     return [...keys].map((key) => ({ remove: key }));
@@ -222,6 +230,19 @@ export class RegionSums {
     assert(sum !== null);
     this.verified.delete(region);
     this.#root ^= mix(region, sum);
+  }
+
+  /** As `#stored`, mostly without reading: only what is asked here first is read anew. */
+  #recorded(extent: number): ExtentSums | null {
+    if (this.#isMarked(extent)) return null;
+    let sums = this.#read.get(extent);
+    if (sums === undefined) {
+      sums = this.#stored(extent);
+      const [oldest] = this.#read.size < KEPT_RECORDS ? [] : this.#read.keys();
+      if (oldest !== undefined) this.#read.delete(oldest);
+      this.#read.set(extent, sums);
+    }
+    return sums;
   }
 
   #stored(extent: number): ExtentSums | null {

@@ -14,7 +14,7 @@ export interface IoMetrics {
 export interface VolumeMetrics {
   view: VolumeView;
   /** What hosts asked for and got. */
-  host: IoMetrics;
+  host: IoMetrics & { hedgedReads: number };
   /** Extents that the intent log marks, and those that a mirror lacks as far as the store knows. */
   resyncExtents: number;
   flips: Record<FlipCertificate['kind'], number>;

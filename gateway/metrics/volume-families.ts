@@ -63,6 +63,12 @@ export const VOLUME_FAMILIES: Family[] = [
   volumeFamily('forestall_host_bytes_total', 'counter', 'Bytes that hosts read and wrote.', ({ host }, labels) =>
     byKey(labels, 'op', host.bytes),
   ),
+  volumeFamily(
+    'forestall_host_hedged_reads_total',
+    'counter',
+    'Reads that a mirror answered before the active target did.',
+    ({ host }, labels) => [one(labels, host.hedgedReads)],
+  ),
   volumeFamily('forestall_host_errors_total', 'counter', 'Requests of hosts that were answered with an error.', ({ host }, labels) => [
     one(labels, host.errors),
   ]),

@@ -33,6 +33,7 @@ export class GatewayMetricsSource implements MetricsSource {
             requests: { read: counters.reads, write: counters.writes, flush: counters.flushes },
             bytes: { read: counters.readBytes, write: counters.writtenBytes },
             errors: counters.errors,
+            hedgedReads: counters.hedgedReads,
             latency: counters.latency.snapshot(),
           },
           resyncExtents: served.volume.copies.reduce(

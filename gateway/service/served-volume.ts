@@ -278,6 +278,7 @@ export function settingsOf({ policy }: VolumeConfig): VolumeSettings {
     flipDeadlineMaxMs: policy.flip.deadlineMaxMs,
     hangAfterMs: policy.failover.hangAfterMs,
     giveUpAfterMs: policy.failover.giveUpAfterMs,
+    hedgeAfterMs: policy.reads.hedgeAfterMs,
     copyBytesPerSecond: policy.copy.bytesPerSecond,
     copyBytesPerSecondMin: policy.copy.minimumBytesPerSecond,
     scrubBytesPerSecond: policy.scrub.bytesPerSecond,

@@ -11,32 +11,22 @@ import { RangeLock } from '../../replication/range-lock.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Clock } from '../../replication/world.js';
-import { LatencyHistogram } from '../metrics/histogram.js';
 import { Durability } from './durability.js';
-import { MirrorReads } from './mirror-reads.js';
+import { HostCounters } from './host-counters.js';
+import { type ReadEvents, ReadPath, type ReadPathOptions } from './read-path.js';
 import { VolumeOp } from './volume-op.js';
 import type { VolumeSettings } from './volume-settings.js';
 
-export interface PathEvents {
+export interface PathEvents extends ReadEvents {
   /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
   activeFailed(op: VolumeOp, errno: number): boolean;
-  /** Is a range one whose bytes are known to be wrong on the active target, or that no copy (`everywhere`) is known to have right? */
-  fenced(offset: number, length: number, everywhere: boolean): boolean;
-  /** A read failed on the active target and was answered by a mirror. */
-  readRepaired(offset: number, length: number, errno: number): void;
 }
 
-/** What hosts asked for and how long it took, counted in plain numbers. */
-export class HostCounters {
-  reads = 0;
-  writes = 0;
-  flushes = 0;
-  readBytes = 0;
-  writtenBytes = 0;
-  errors = 0;
-  readonly latency = new LatencyHistogram();
-  /** The same, taken and reset by the latency guard. */
-  readonly recent = new LatencyHistogram();
+export interface IoPathOptions extends Pick<ReadPathOptions, 'clock' | 'sums' | 'sum' | 'hedgeAfterMs' | 'latencyOf'> {
+  sizeBytes: number;
+  log: IntentLog;
+  active: Device;
+  events: PathEvents;
 }
 
 export class IoPath implements Device {
@@ -48,7 +38,7 @@ export class IoPath implements Device {
   readonly #log: IntentLog;
   readonly #sums: RegionSums;
   readonly #events: PathEvents;
-  readonly #mirrorReads: MirrorReads;
+  readonly #reads: ReadPath;
   readonly #pool: VolumeOp[] = [];
   #active: Device;
   #mirrors: Mirror[] = [];
@@ -69,7 +59,7 @@ export class IoPath implements Device {
   #drainWaiters: (() => void)[] = [];
   #unmarkedWaiters: (() => void)[] = [];
 
-  constructor(options: { sizeBytes: number; clock: Clock; log: IntentLog; sums: RegionSums; active: Device; events: PathEvents }) {
+  constructor(options: IoPathOptions) {
     this.sizeBytes = options.sizeBytes;
     this.#clock = options.clock;
     this.#log = options.log;
@@ -77,16 +67,13 @@ export class IoPath implements Device {
     this.#active = options.active;
     this.#events = options.events;
     const { sizeBytes, clock } = options;
-    this.#mirrorReads = new MirrorReads({
-      clock,
+    this.#reads = new ReadPath({
+      ...options,
       lock: this.lock,
       mirrors: () => this.#mirrors,
       send: (op) => this.#send(op),
-      done: (op, refusedErrno) => {
-        this.#events.readRepaired(op.offset, op.length, refusedErrno);
-        this.#finish(op, 0);
-      },
-      failed: (op, errno) => this.#finish(op, errno),
+      finish: (op, errno) => this.#finish(op, errno),
+      overtaken: (op) => this.#overtaken(op),
     });
     this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#finish(op, 0) });
   }
@@ -159,9 +146,11 @@ export class IoPath implements Device {
   takeBack(requests: DeviceRequest[]): void {
     for (const request of requests) {
       if (!(request instanceof VolumeOp)) request.complete(ERRNO.EIO);
+      else if (request.host === null) this.#retire(request);
       else if (request.fallback) this.#finish(request, request.pendingErrno);
       else {
         this.#unanswered -= 1;
+        this.#reads.takenBack(request);
         this.#suspendedOps.push(request);
       }
     }
@@ -212,8 +201,8 @@ export class IoPath implements Device {
 
   /** Its range is held, or its marks are durable: go on. */
   locked(op: VolumeOp): void {
-    if (op.fallback) {
-      this.#mirrorReads.locked(op);
+    if (op.op === OP.READ) {
+      this.#reads.locked(op);
       return;
     }
     if (op.writes && this.#mirrors.length > 0) {
@@ -230,13 +219,39 @@ export class IoPath implements Device {
 
   /** A target answered. */
   answered(op: VolumeOp, errno: number): void {
+    if (op.host === null) {
+      this.#retire(op);
+      return;
+    }
     if (!op.fallback) this.#unanswered -= 1;
-    if (errno !== 0) this.#refused(op, errno);
-    else if (op.op === OP.READ && this.#events.fenced(op.offset, op.length, op.fallback)) this.#refused(op, ERRNO.EIO);
+    if (op.op === OP.READ) this.#reads.answered(op, errno);
+    else if (errno !== 0) this.#refused(op, errno);
     else if (op.writes) this.#written(op);
-    else if (op.fallback) this.#mirrorReads.answered(op);
     else if (op.op === OP.FLUSH) this.durability.flushed(op);
     else this.#finish(op, 0);
+  }
+
+  /** A few times a second. */
+  tick(): void {
+    this.#reads.tick();
+  }
+
+  close(): void {
+    this.#reads.close();
+  }
+
+  /** A mirror was quicker: the host has its answer, the request stays with the active target until that answers. */
+  #overtaken(op: VolumeOp): void {
+    this.#unanswered -= 1;
+    this.counters.hedgedReads += 1;
+    this.#tell(this.#detach(op, 0), 0);
+  }
+
+  /** The active target is done with what a mirror had answered. */
+  #retire(op: VolumeOp): void {
+    this.#reads.settled();
+    op.clear();
+    this.#pool.push(op);
   }
 
   #enter(op: VolumeOp): void {
@@ -288,6 +303,7 @@ export class IoPath implements Device {
     }
     op.sent = true;
     this.#unanswered += 1;
+    if (op.op === OP.READ) this.#reads.sent(op);
     this.#active.submit(op);
   }
 
@@ -297,15 +313,14 @@ export class IoPath implements Device {
   }
 
   #refused(op: VolumeOp, errno: number): void {
-    if (op.op === OP.READ && !op.fallback && this.#mirrorReads.take(op, errno)) return;
     // A fast zero that cannot be fast is an answer, not a failure.
-    const failure = op.op !== OP.READ && op.op !== OP.STATUS && errno !== ERRNO.ENOTSUP;
+    const failure = op.op !== OP.STATUS && errno !== ERRNO.ENOTSUP;
     if (failure && this.#events.activeFailed(op, errno)) {
       op.pendingErrno = errno;
       this.#suspendedOps.push(op);
       return;
     }
-    this.#failed(op, op.fallback ? op.pendingErrno : errno);
+    this.#failed(op, errno);
   }
 
   #failed(op: VolumeOp, errno: number): void {
@@ -333,14 +348,24 @@ export class IoPath implements Device {
       this.#admittedBytes -= op.cost;
       this.durability.ended(op);
     }
-    this.#count(op, errno);
+    const host = this.#detach(op, errno);
+    op.clear();
+    this.#pool.push(op);
+    this.#tell(host, errno);
+  }
+
+  #detach(op: VolumeOp, errno: number): DeviceRequest {
+    this.counters.answered(op, errno, this.#clock.nowMs());
     const host = op.host!;
     if (errno === 0) {
       if (op.op === OP.READ) host.data = op.data;
       else if (op.op === OP.STATUS) host.extents = op.extents;
     }
-    op.clear();
-    this.#pool.push(op);
+    op.host = null;
+    return host;
+  }
+
+  #tell(host: DeviceRequest, errno: number): void {
     this.#inside -= 1;
     host.complete(errno);
     if (this.#inside === 0 && this.#drainWaiters.length > 0) {
@@ -349,21 +374,5 @@ export class IoPath implements Device {
       for (const resolve of waiters) resolve();
     }
     if (this.#roomWaiters.length > 0) this.#letIn();
-  }
-
-  #count(op: VolumeOp, errno: number): void {
-    const counters = this.counters;
-    if (errno !== 0 && errno !== ERRNO.ENOTSUP) counters.errors += 1;
-    if (op.op === OP.READ) {
-      counters.reads += 1;
-      counters.readBytes += op.length;
-    } else if (op.op === OP.FLUSH) counters.flushes += 1;
-    else if (op.writes) {
-      counters.writes += 1;
-      counters.writtenBytes += op.length;
-    }
-    const us = (this.#clock.nowMs() - op.startedMs) * 1000;
-    counters.latency.record(us);
-    counters.recent.record(us);
   }
 }

@@ -41,6 +41,11 @@ export class MirrorReads {
     return true;
   }
 
+  /** What a mirror answered is not to be believed yet: it is asked again with the range locked. */
+  again(op: VolumeOp): void {
+    this.#waitFor(op);
+  }
+
   /** Its range is locked: nothing new is written there. */
   locked(op: VolumeOp): void {
     const { clock, mirrors, send, failed } = this.#options;

@@ -44,8 +44,8 @@ export class Scrubbing {
   #last: ScrubReport | null = null;
   /** Where the copies differ and nobody can tell which is right: no flip until that is mended. */
   readonly #damage: Damage;
-  /** Regions that are wrong on the active copy alone, by offset: read elsewhere until they are mended, which is tried again. */
-  readonly #suspects = new Set<number>();
+  /** Regions that are wrong on the active copy, by offset, or on every copy that was read: not read there until they are mended, which is tried again. */
+  readonly #suspects = new Map<number, 'active' | 'every'>();
   #mendAfterMs = 0;
   /** The latest step of the reading back. */
   #background: Promise<void> = Promise.resolve();
@@ -101,9 +101,12 @@ export class Scrubbing {
     );
   }
 
-  /** The region at this offset is not what it must be on the active copy: it is compared soon, and not read there before. */
-  suspect(offset: number): void {
-    this.#suspects.add(offset - (offset % this.#options.sums.regionBytes));
+  /** The region at this offset is not what it must be on the active copy, or on `every` copy that was read: it is compared soon, and not read there before. */
+  suspect(offset: number, where: 'active' | 'every' = 'active'): void {
+    const { sums } = this.#options;
+    const first = offset - (offset % sums.regionBytes);
+    sums.unverify(first / sums.regionBytes);
+    if (this.#suspects.get(first) !== 'every') this.#suspects.set(first, where);
   }
 
   /** Is nobody to read there, because the active copy is not right, or (`everywhere`) no copy is known to be? */
@@ -111,7 +114,7 @@ export class Scrubbing {
     if (this.#damage.count === 0 && this.#suspects.size === 0) return false;
     const { regionBytes } = this.#options.sums;
     for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
-      if (this.#damage.has(at) || (!everywhere && this.#suspects.has(at))) return true;
+      if (this.#damage.has(at) || (everywhere ? this.#suspects.get(at) === 'every' : this.#suspects.has(at))) return true;
     return false;
   }
 
@@ -216,7 +219,7 @@ export class Scrubbing {
 
   async #mendSuspects(): Promise<void> {
     this.#mendAfterMs = this.#options.clock.nowMs() + MEND_RETRY_MS;
-    await this.#readBack.compare([...this.#suspects]);
+    await this.#readBack.compare([...this.#suspects.keys()]);
     this.#forgetMended();
   }
 
@@ -225,7 +228,7 @@ export class Scrubbing {
     const { sums } = this.#options;
     const mended = (offset: number): boolean => sums.verified.has(offset / sums.regionBytes);
     for (const offset of this.#damage.offsets()) if (mended(offset)) this.#damage.delete(offset);
-    for (const offset of this.#suspects) if (mended(offset)) this.#suspects.delete(offset);
+    for (const offset of this.#suspects.keys()) if (mended(offset)) this.#suspects.delete(offset);
   }
 
   #note(mismatch: Mismatch, kind: MismatchKind): void {
@@ -255,9 +258,9 @@ export class Scrubbing {
   #mendLater(mismatch: Mismatch, kind: MismatchKind): void {
     const { copies, volume, log } = this.#options;
     const copy = copies().find(({ name }) => name === mismatch.wrong);
-    if (this.#suspects.has(mismatch.offset)) return;
+    if (copy?.mirror === null && this.#suspects.has(mismatch.offset)) return;
     log.warn({ volume, ...mismatch }, 'a region is wrong or cannot be read on a copy and cannot be mended yet');
-    if (copy?.mirror === null && kind === 'wrong') this.#suspects.add(mismatch.offset);
+    if (copy?.mirror === null && kind === 'wrong') this.#suspects.set(mismatch.offset, 'active');
     copy?.mirror?.copyAgain(mismatch.offset, mismatch.lengthBytes, 'its node refused to be mended');
   }
 

@@ -19,6 +19,7 @@ export class VolumeOp extends LockEntry implements DeviceRequest, MarkWaiter, Sy
   lane = 0;
   data: Buffer | null = null;
   extents: Extent[] | null = null;
+  /** Null: the host has its answer, from a mirror that was quicker than the active target. */
   host: DeviceRequest | null = null;
   markOffset = 0;
   markLength = 0;

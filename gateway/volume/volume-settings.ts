@@ -11,6 +11,8 @@ export interface VolumeSettings {
   flipDeadlineMaxMs: number;
   hangAfterMs: number;
   giveUpAfterMs: number;
+  /** A read waits so long at least before a mirror is asked, too; null: none is. */
+  hedgeAfterMs: number | null;
   copyBytesPerSecond: number;
   /** Copying is not slowed below this for the hosts' sake: every copy comes to its end. */
   copyBytesPerSecondMin: number;

@@ -106,8 +106,15 @@ export class Volume implements VolumeControl, Device {
       clock,
       log: intents,
       sums,
+      sum: (bytes) => hasher.sum(bytes),
       active: { sizeBytes, submit: () => assert.fail('the volume has no target yet') },
+      hedgeAfterMs: () => this.#settings.hedgeAfterMs,
+      latencyOf: (mirror) => copies.list.find((copy) => copy.mirror === mirror)?.upstream.counters.recent ?? null,
       events: {
+        wrong: (offset, where) => {
+          log.error({ volume, offset, where }, 'a read gave bytes that are not those of the stored checksum');
+          this.#scrubbing.suspect(offset, where);
+        },
         fenced: (offset, length, everywhere) => this.#scrubbing.fences(offset, length, everywhere),
         activeFailed: (_op, errno) => this.#succession.activeRefused(errno),
         readRepaired: (offset, length, errno) => {
@@ -330,6 +337,7 @@ export class Volume implements VolumeControl, Device {
   async close(): Promise<void> {
     if (this.#copies.closed) return;
     this.#copies.close();
+    this.path.close();
     this.#timer?.cancel();
     this.#activeWatch.close();
     this.#recovery.close();
@@ -356,6 +364,7 @@ export class Volume implements VolumeControl, Device {
 
   #tick(): void {
     if (this.#copies.closed) return;
+    this.path.tick();
     for (const { mirror } of this.#copies.mirrors) mirror.tick();
     const idle = this.#changing === null && !this.#succession.flipping;
     this.#scrubbing.tick(idle && this.#copies.mirrors.every(({ mirror }) => mirror.usable));

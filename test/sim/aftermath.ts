@@ -105,6 +105,8 @@ export class Aftermath {
     const planted = regionOf(wrong);
     world.moment(`wrong byte planted, checksums ${known ? 'known' : 'as they were'}`);
     world.trace(() => `a byte of region ${region} goes bad on ${wrong}`);
+    // What has no checksum a host may see as it is.
+    if (known && !(await this.#perform(volume, 'read', region * blocks, blocks))) return false;
     if (!(await this.#writeBeside(volume, region, blocks)) || (await this.#scrub(volume)) === null) return false;
     if (!(await this.#scene.phase('settling after the scrub', SETTLE_MS, () => this.#scene.settled()))) return false;
     const after = regionOf(wrong);
@@ -185,7 +187,7 @@ export class Aftermath {
     return true;
   }
 
-  async #perform(volume: VolumePlan, kind: 'flush' | 'write', block: number, count: number): Promise<boolean> {
+  async #perform(volume: VolumePlan, kind: 'flush' | 'read' | 'write', block: number, count: number): Promise<boolean> {
     let done = false;
     this.#scene.sessionOf(volume).perform(kind, block, count, () => {
       done = true;

@@ -140,7 +140,7 @@ class GatewayIncarnation implements Incarnation {
   }
 
   async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
-    const { clock, dialer, log, nodes, records, journals, durability, whenFull, count, giveUpAfterMs } = this.#surroundings;
+    const { clock, dialer, log, nodes, records, journals, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
     const settings: VolumeSettings = {
       durability,
       queueBytesMax: QUEUE_BYTES,
@@ -149,6 +149,7 @@ class GatewayIncarnation implements Incarnation {
       flipDeadlineMaxMs: 1000,
       hangAfterMs: 3000,
       giveUpAfterMs,
+      hedgeAfterMs,
       copyBytesPerSecond: 500 * 1024 * 1024,
       copyBytesPerSecondMin: 8 * 1024 * 1024,
       scrubBytesPerSecond: 500 * 1024 * 1024,

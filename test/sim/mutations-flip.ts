@@ -66,7 +66,11 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     name: '12-failover-drops-what-was-in-flight',
     breaks: 'requests that the dead target did not answer are never answered',
     edits: [
-      { file: IO_PATH, find: 'this.#unanswered -= 1;\n        this.#suspendedOps.push(request);', replace: 'this.#unanswered -= 1;' },
+      {
+        file: IO_PATH,
+        find: 'this.#reads.takenBack(request);\n        this.#suspendedOps.push(request);',
+        replace: 'this.#reads.takenBack(request);',
+      },
     ],
     caughtBy: { weights: { failover: 1 } },
   },

@@ -5,6 +5,8 @@ const REGION_SUMS = 'replication/region-sums.ts';
 const COMPARER = 'replication/comparer.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
 const MIRROR_READS = 'gateway/volume/mirror-reads.ts';
+const READ_PATH = 'gateway/volume/read-path.ts';
+const HEDGING = 'gateway/volume/hedging.ts';
 const MIRRORING = 'gateway/volume/mirroring.ts';
 const COMEBACK = 'gateway/upstream/comeback.ts';
 
@@ -26,6 +28,24 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     breaks: 'a scrub that cannot know which copy is right overwrites one with the wrong bytes',
     edits: [{ file: COMPARER, find: 'if (found.length < 3) return null;', replace: 'if (found.length < 3) return found[0];' }],
     caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
+  },
+  {
+    name: '16-reads-not-held-against-checksums',
+    breaks: 'a host reads bytes that went bad on the active copy, though their checksum is known',
+    edits: [{ file: READ_PATH, find: 'op.length >= sums.regionBytes && mirrors().length > 0', replace: 'op.length < 0' }],
+    caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
+  },
+  {
+    name: '17-hedged-read-of-a-mirror-that-lacks-writes',
+    breaks: 'a read that a mirror answered first has old bytes',
+    edits: [
+      {
+        file: HEDGING,
+        find: 'return mirror.mayRead(op.offset, op.length) && !this.#options.lock.overlaps(op.offset, op.length);',
+        replace: 'return mirror.usable;',
+      },
+    ],
+    caughtBy: { weights: { slow: 3, stall: 1, 'add-mirror': 1 } },
   },
   {
     name: '17-read-from-a-mirror-that-lacks-writes',

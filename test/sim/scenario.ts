@@ -264,7 +264,9 @@ class Run {
   }
 
   #startGateway(): void {
-    const plan = { giveUpAfterMs: GIVE_UP_MS, durability: this.#durability, whenFull: this.#whenFull };
+    const { seed } = this.#options;
+    const hedgeAfterMs = new Random(seed, 'hedge').pick([null, null, 2, 10]);
+    const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull };
     const life = new GatewayLife(this.world, this.#places, this.#volumes, plan);
     this.#life = life;
     this.world.trace(() => 'the gateway starts');

@@ -12,6 +12,7 @@ import type { NodePlace, Surroundings, VolumePlan } from './system.js';
 
 export interface LifePlan {
   giveUpAfterMs: number;
+  hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
   durability: VolumeSettings['durability'];
   whenFull: VolumeSettings['whenFull'];
 }
@@ -27,6 +28,7 @@ export class GatewayLife implements Surroundings {
   readonly nodes: readonly NodePlace[];
   readonly volumes: readonly VolumePlan[];
   readonly giveUpAfterMs: number;
+  readonly hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
   readonly #world: SimWorld;
   readonly #connections: Connection[] = [];
   #dead = false;
@@ -36,6 +38,7 @@ export class GatewayLife implements Surroundings {
     this.nodes = nodes;
     this.volumes = volumes;
     this.giveUpAfterMs = plan.giveUpAfterMs;
+    this.hedgeAfterMs = plan.hedgeAfterMs;
     this.durability = plan.durability;
     this.whenFull = plan.whenFull;
     this.clock = {

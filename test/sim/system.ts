@@ -37,6 +37,7 @@ export interface Surroundings {
   volumes: readonly VolumePlan[];
   /** A request that waited so long for its target may be answered with an error. */
   giveUpAfterMs: number;
+  hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
   /** Counts a thing that happened, for coverage. */
   count(what: string): void;
   /** A mirror takes over that has what was flushed, and perhaps no more. */

@@ -59,6 +59,8 @@ export class PathRig {
   activeFailed: (op: VolumeOp, errno: number) => boolean = () => false;
   /** Offsets of reads that nobody may have the active target's answer to. */
   readonly fenced = new Set<number>();
+  /** Offsets of regions that reads found to be other than their checksums say. */
+  readonly wrong: number[] = [];
 
   constructor(options: PathRigOptions = {}) {
     this.sizeBytes = options.sizeBytes ?? 64 * 1024;
@@ -90,8 +92,12 @@ export class PathRig {
       clock: this.clock,
       log: this.intents,
       sums: this.sums,
+      sum: (bytes) => this.hasher.sum(bytes),
       active: this.source,
+      hedgeAfterMs: () => null,
+      latencyOf: () => null,
       events: {
+        wrong: (offset) => this.wrong.push(offset),
         fenced: (offset) => this.fenced.has(offset),
         activeFailed: (op, errno) => this.activeFailed(op, errno),
         readRepaired: (offset, length) => this.readRepairs.push(`${offset}+${length}`),

@@ -21,6 +21,7 @@ export const SETTINGS: VolumeSettings = {
   flipDeadlineMaxMs: 250,
   hangAfterMs: 5000,
   giveUpAfterMs: 30_000,
+  hedgeAfterMs: null,
   copyBytesPerSecond: 1e12,
   copyBytesPerSecondMin: 1e6,
   scrubBytesPerSecond: 1e12,

@@ -128,6 +128,7 @@ const defaults: PolicyConfig = {
   rollback: { observeMs: 86_400_000, onFalseAlarm: 'flip-back' },
   scrub: { afterMirror: true, everyMs: 7 * 86_400_000, bytesPerSecond: 100 * 2 ** 20 },
   copy: { bytesPerSecond: 500 * 2 ** 20, minimumBytesPerSecond: 8 * 2 ** 20, hostLatencyGuard: 2 },
+  reads: { hedgeAfterMs: null },
   failover: { hangAfterMs: 5000, giveUpAfterMs: 300_000 },
 };
 
@@ -224,6 +225,7 @@ good('every key reaches the product in bytes and milliseconds', () => {
     rollback: { observeMs: 5_400_000, onFalseAlarm: 'stay' },
     scrub: { afterMirror: false, everyMs: 0, bytesPerSecond: 65_536 },
     copy: { bytesPerSecond: 2 ** 40, minimumBytesPerSecond: 2 ** 30, hostLatencyGuard: 1 },
+    reads: { hedgeAfterMs: 20 },
     failover: { hangAfterMs: 250, giveUpAfterMs: 250 },
   };
   assert.equal(policies, [defaults, gold, { ...defaults, name: 'none', mirror: { ...defaults.mirror, onPrediction: 0 } }]);

@@ -119,7 +119,7 @@ function source(): MetricsSource {
     volumes: () => [
       {
         view: volume,
-        host: io([3, 100, 1_000, 20_000_000]),
+        host: { ...io([3, 100, 1_000, 20_000_000]), hedgedReads: 6 },
         flips: { flip: 2, failover: 0, rollback: 1 },
         resyncExtents: 3,
         flipPause: io([5_000]).latency,
@@ -220,6 +220,7 @@ test('the numbers are those of the source', () => {
   assert.equal(value('forestall_host_requests_total', { op: 'write' }), 20);
   assert.equal(value('forestall_host_bytes_total', { op: 'read' }), 40_960);
   assert.equal(value('forestall_host_errors_total'), 1);
+  assert.equal(value('forestall_host_hedged_reads_total'), 6);
   assert.equal(value('forestall_host_latency_seconds', { le: '0.000128' }, 'forestall_host_latency_seconds_bucket'), 2);
   assert.equal(value('forestall_host_latency_seconds', { le: '+Inf' }, 'forestall_host_latency_seconds_bucket'), 4);
   assert.equal(value('forestall_host_latency_seconds', {}, 'forestall_host_latency_seconds_sum'), 20.001103);
