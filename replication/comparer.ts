@@ -18,6 +18,9 @@ const QUEUE_WAIT_MS = 1000;
 /** Under a lock a copy must answer within this: hosts' writes to the region wait for it. */
 const LOCKED_READ_MS = 2000;
 
+/** Why a region is damaged though the copies do not differ. */
+export const ROTTEN = 'every copy that was read has the same bytes, and they are not those of the stored checksum';
+
 export interface ComparedCopy {
   /** For people: the node and export. */
   name: string;
@@ -35,8 +38,11 @@ export interface Mismatch {
   reason: string;
 }
 
-/** wrong: other bytes than the right copy. unreadable: it, or every copy, refuses to be read there. undecided: copies differ and nobody can tell. */
-export type MismatchKind = 'wrong' | 'unreadable' | 'undecided';
+/**
+ * wrong: other bytes than the right copy. unreadable: it, or every copy, refuses to be read there. undecided: copies differ and nobody
+ * can tell. rotten: they are alike, and not what the checksum says.
+ */
+export type MismatchKind = 'wrong' | 'unreadable' | 'undecided' | 'rotten';
 
 export interface ComparerOptions {
   /** The active copy first; asked again for every range, because a flip may come in between. */
@@ -90,7 +96,7 @@ export class Comparer {
       for (let at = 0; at < regions; at += 1) {
         const sum = columns[0]?.[at];
         const equal = sum !== undefined && columns.every((column) => column?.[at] === sum);
-        if (equal) this.#equal(first + at, sum, copies);
+        if (equal && this.#mayBe(first + at, sum)) this.#equal(first + at, sum, copies);
         else suspects.add(first + at);
       }
     }
@@ -110,6 +116,12 @@ export class Comparer {
   /** The mirrors are gone or do not answer: there is nothing to compare with, and perhaps nobody keeps checksums true any more. */
   #alone(copies: ComparedCopy[]): boolean {
     return this.#stopped || copies.length < 2;
+  }
+
+  /** Does what is known of the region allow this checksum? */
+  #mayBe(region: number, sum: bigint): boolean {
+    const known = this.#options.sums.get(region);
+    return known === null || known === sum;
   }
 
   /** Verified is what every copy was read with; where one does not answer, the checksum alone is learnt. */
@@ -170,7 +182,9 @@ export class Comparer {
       const contents = inTime as (Buffer | null)[];
       const found = contents.map((data) => (data === null ? null : hasher.sum(data)));
       if (found.every((sum) => sum !== null && sum === found[0])) {
-        if (copies.length > 1) this.#equal(region, found[0]!, copies);
+        if (copies.length < 2) return;
+        if (this.#mayBe(region, found[0]!)) this.#equal(region, found[0]!, copies);
+        else this.#options.found({ offset, lengthBytes: length, wrong: '', repaired: false, reason: ROTTEN }, 'rotten');
         return;
       }
       await this.#mend(region, offset, length, copies, contents, found);

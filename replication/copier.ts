@@ -6,11 +6,11 @@ import assert from 'node:assert';
 import type { Bitmap } from './bitmap.js';
 import { type Device, OP, PromisedRequest, perform } from './device.js';
 import type { Hasher } from './hasher.js';
-import { hold, type RangeLock } from './range-lock.js';
+import { hold, type LockEntry, type RangeLock } from './range-lock.js';
 import type { RegionSums } from './region-sums.js';
 import { ORIGIN, type ReplicationQueue } from './replication-queue.js';
 import type { Throttle } from './throttle.js';
-import type { Clock } from './world.js';
+import { type Clock, within } from './world.js';
 import { ZeroMap } from './zero-map.js';
 
 /** Data moved by one read; also how long a host's write may have to wait for a copy's read. */
@@ -19,6 +19,8 @@ const RUN_BYTES_MAX = 256 * 1024;
 const HOLE_RUN_BYTES_MAX = 16 * 1024 * 1024;
 const RUNS_AT_ONCE = 8;
 const SOURCE_RETRY_MS = 500;
+/** A read that takes longer gives its range back meanwhile: hosts' writes there do not wait for a source that hangs. */
+const LOCKED_READ_MS = 1000;
 
 export interface CopierOptions {
   source(): Device;
@@ -34,6 +36,10 @@ export interface CopierOptions {
   /** Called when a run is on the mirror, when nothing is dirty any more, and when the source refused a read. */
   progressed(): void;
   sourceRefused(offset: number, errno: number): void;
+  /** Reads a range from another copy that lacks nothing there, under its lock; null: there is none, or it does not answer in time. */
+  elsewhere(offset: number, length: number, isRight: (data: Buffer) => boolean): Promise<Buffer | null>;
+  /** The source's bytes of a region are not those of its checksum. `foundElsewhere`: another copy had the right ones, which are copied. */
+  sourceWrong(offset: number, foundElsewhere: boolean): void;
 }
 
 export class Copier {
@@ -142,12 +148,23 @@ export class Copier {
 
   async #copy(run: Run): Promise<void> {
     const { lock, dirty } = this.#options;
-    const entry = await hold(lock, run.offset, run.length);
+    let entry = await hold(lock, run.offset, run.length);
     let applied: Promise<unknown> = Promise.resolve();
     try {
       // While it waited for the lock, a host may have filled the hole: then it is read like anything else.
-      const stillHole = run.hole && this.#zeroes.allZero(run.first, run.regions);
-      const data = this.#stopped ? undefined : stillHole ? null : await this.#read(run);
+      const stillHole = run.hole && this.#zeroes.allZero(run.first, run.regions) && this.#knownAsZero(run);
+      let data: Buffer | null | undefined = stillHole ? null : undefined;
+      if (!stillHole && !this.#stopped) {
+        const reading = this.#read(run);
+        const inTime = await within(
+          this.#options.clock,
+          LOCKED_READ_MS,
+          reading.then((read) => ({ read })),
+        );
+        if (inTime !== undefined) data = inTime.read;
+        else [entry, data] = await this.#awaitUnlocked(run, reading, entry);
+        if (data) await this.#correct(run, data);
+      }
       if (!this.#stopped && data !== undefined) {
         // First: a refusal, even one that comes at once, makes it dirty again.
         dirty.clearRange(run.offset, run.length);
@@ -162,6 +179,42 @@ export class Copier {
     this.#wake?.();
     this.#options.progressed();
     this.poke();
+  }
+
+  /** Gives the range back until the source answers; what it then says counts if nobody wrote there meanwhile. */
+  async #awaitUnlocked(run: Run, reading: Promise<Buffer | undefined>, held: LockEntry): Promise<[LockEntry, Buffer | undefined]> {
+    const { lock, sums } = this.#options;
+    const watch = { offset: run.offset, end: run.offset + run.length, touched: false };
+    sums.watch(watch);
+    lock.release(held);
+    const data = await reading;
+    const entry = await hold(lock, run.offset, run.length);
+    sums.unwatch(watch);
+    return [entry, watch.touched ? undefined : data];
+  }
+
+  /** Does nothing that is known say that there is something else than zeroes? */
+  #knownAsZero(run: Run): boolean {
+    const { sums, hasher, dirty } = this.#options;
+    for (let region = run.first; region < run.first + run.regions; region += 1) {
+      const known = sums.get(region);
+      const length = Math.min(dirty.regionBytes, dirty.sizeBytes - region * dirty.regionBytes);
+      if (known !== null && known !== zeroSum(hasher, length)) return false;
+    }
+    return true;
+  }
+
+  /** A region of the source that is not what its checksum says is taken from a copy that has it right, if there is one. Under the run's lock. */
+  async #correct(run: Run, data: Buffer): Promise<void> {
+    const { sums, hasher, dirty, elsewhere, sourceWrong } = this.#options;
+    for (let at = 0; at < run.length; at += dirty.regionBytes) {
+      const known = sums.get(run.first + at / dirty.regionBytes);
+      const piece = data.subarray(at, Math.min(run.length, at + dirty.regionBytes));
+      if (known === null || hasher.sum(piece) === known) continue;
+      const right = await elsewhere(run.offset + at, piece.length, (found) => hasher.sum(found) === known);
+      right?.copy(piece);
+      sourceWrong(run.offset + at, right !== null);
+    }
   }
 
   /** Undefined: the source refused, the regions stay dirty and are tried again later. */
@@ -191,7 +244,8 @@ export class Copier {
       do {
         const end = Math.min(run.length, to + dirty.regionBytes);
         const region = (run.offset + to) / dirty.regionBytes;
-        sums.set(region, data === null ? zeroSum(hasher, end - to) : hasher.sum(data.subarray(to, end)));
+        // What is known stays known: bytes that it denies do not become right by being copied.
+        if (sums.get(region) === null) sums.set(region, data === null ? zeroSum(hasher, end - to) : hasher.sum(data.subarray(to, end)));
         to = end;
       } while (to < run.length && (data === null || isZero(data, to, dirty.regionBytes)) === zero);
       const offset = run.offset + from;

@@ -4,16 +4,10 @@
 import { Bitmap } from './bitmap.js';
 import { Copier } from './copier.js';
 import { CopyRate } from './copy-rate.js';
-import { type Device, type DeviceRequest, OP, type Op, PromisedRequest, perform } from './device.js';
-import type { Hasher } from './hasher.js';
-import type { RangeLock } from './range-lock.js';
-import type { RegionSums } from './region-sums.js';
+import { type DeviceRequest, OP, type Op, PromisedRequest, perform } from './device.js';
+import type { MirrorCondition, MirrorOptions } from './mirror-options.js';
+import { type ReadableCopy, readElsewhere } from './readable-copy.js';
 import { type Applied, DROPPED, ORIGIN, ReplicationQueue } from './replication-queue.js';
-import type { Throttle } from './throttle.js';
-import type { Clock } from './world.js';
-
-/** The same words as the API's mirror states. */
-export type MirrorCondition = 'copying' | 'catching-up' | 'synced' | 'lost' | 'failed';
 
 /** One write that is answered so many stalls late hangs, even if others are answered meanwhile. */
 const HUNG_STALLS = 5;
@@ -22,36 +16,7 @@ const REFUSALS_MAX = 16;
 /** One whose node has not answered for so long since it was made is lost. */
 const FIRST_ANSWER_MS = 3000;
 
-export interface QueueSettings {
-  queueBytesMax: number;
-  /** slow: hosts wait for room, so that a copy always comes to its end. fall-back: they never do; regions are copied again later. */
-  whenFull: 'slow' | 'fall-back';
-}
-
-export interface MirrorOptions {
-  device: Device;
-  sizeBytes: number;
-  regionBytes: number;
-  /** Nothing was ever written to the target and it reads as zero. */
-  blank: boolean;
-  /** Kept in sync after a flip: it never slows a host, it falls back at once. */
-  reverse: boolean;
-  /** What its queue may hold, and what happens when it is full; asked each time. */
-  settings(): QueueSettings;
-  /** A mirror that takes nothing for this long while its queue waits falls back to its bitmap. */
-  stallMs: number;
-  lock: RangeLock;
-  sums: RegionSums;
-  hasher: Hasher;
-  throttle: Throttle;
-  clock: Clock;
-  source(): Device;
-  changed(from: MirrorCondition, to: MirrorCondition, reason: string | null): void;
-  /** Space in the queue came free, or the queue is not used any more: hosts that waited may look again. */
-  room(): void;
-}
-
-export class Mirror {
+export class Mirror implements ReadableCopy {
   readonly dirty: Bitmap;
   readonly queue: ReplicationQueue;
   readonly #options: MirrorOptions;
@@ -96,6 +61,8 @@ export class Mirror {
       dirty: this.dirty,
       blank,
       progressed: () => this.#look(),
+      elsewhere: (offset, length, isRight) => readElsewhere(options.others(), options.clock, offset, length, isRight),
+      sourceWrong: (offset, foundElsewhere) => options.sourceWrong(offset, foundElsewhere),
       sourceRefused: (offset, errno) => {
         this.#reason = `the active target refused to read ${options.regionBytes} bytes at ${offset} (error ${errno}); it is tried again`;
       },

@@ -3,7 +3,8 @@
 import { DirtyRecord } from '../../replication/dirty-record.js';
 import type { Hasher } from '../../replication/hasher.js';
 import type { IntentLog } from '../../replication/intent-log.js';
-import { Mirror, type MirrorCondition } from '../../replication/mirror.js';
+import { Mirror } from '../../replication/mirror.js';
+import type { MirrorCondition } from '../../replication/mirror-options.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import type { Throttle } from '../../replication/throttle.js';
 import type { Clock, Records } from '../../replication/world.js';
@@ -38,6 +39,8 @@ export interface TargetEvents {
 }
 
 export interface CopyEvents extends TargetEvents {
+  /** The region at this offset is not what it must be on the active copy, or on every one that was looked at. */
+  suspect(offset: number, where: 'active' | 'every'): void;
   mirrorChanged(copy: Copy, mirror: Mirror, from: MirrorCondition, to: MirrorCondition, reason: string | null): void;
 }
 
@@ -140,6 +143,8 @@ export class CopyOpener {
       throttle,
       clock,
       source: () => copies.source,
+      others: () => copies.mirrors.flatMap((other) => (other.mirror === mirror ? [] : [other.mirror])),
+      sourceWrong: (offset, foundElsewhere) => events.suspect(offset, foundElsewhere ? 'active' : 'every'),
       changed: (from, to, reason) => events.mirrorChanged(copy, mirror, from, to, reason),
       room: () => path.roomCame(),
     });

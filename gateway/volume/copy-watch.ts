@@ -1,6 +1,7 @@
 // What a volume does when something happens to one of its copies: a target comes, goes, is blocked, comes back with other
 // contents; a mirror falls behind or is in step. Facts are told; what becomes of a lost active target is judged elsewhere.
-import type { Mirror, MirrorCondition } from '../../replication/mirror.js';
+import type { Mirror } from '../../replication/mirror.js';
+import type { MirrorCondition } from '../../replication/mirror-options.js';
 import type { Log, Records } from '../../replication/world.js';
 import type { VolumeFact } from '../control.js';
 import type { ContentsFinding } from '../upstream/contents-check.js';
@@ -22,8 +23,8 @@ export interface CopyWatchOptions {
   fact(fact: VolumeFact): void;
   activeBack(): void;
   activeLost(reason: string): void;
-  /** The region at this offset of the active copy is not what it must be. */
-  suspect(offset: number): void;
+  /** The region at this offset is not what it must be on the active copy, or on every one that was looked at. */
+  suspect(offset: number, where?: 'active' | 'every'): void;
 }
 
 export class CopyWatch implements CopyEvents {
@@ -31,6 +32,10 @@ export class CopyWatch implements CopyEvents {
 
   constructor(options: CopyWatchOptions) {
     this.#options = options;
+  }
+
+  suspect(offset: number, where: 'active' | 'every'): void {
+    this.#options.suspect(offset, where);
   }
 
   connected(copy: Copy): void {

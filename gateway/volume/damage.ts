@@ -4,6 +4,7 @@
 // Record `damage/<volume>`: {format: 1, regions: [[offset, reason], ...], more}. `offset` in bytes, of a region; at most 10,000
 // of them; `more`: others differ for which there was no room. No record: the copies are not known to differ. One that cannot
 // be read counts as `more`.
+import { ROTTEN } from '../../replication/comparer.js';
 import type { Log, Records } from '../../replication/world.js';
 import { type Outcome, refuse } from '../control.js';
 
@@ -64,6 +65,13 @@ export class Damage {
 
   get any(): boolean {
     return this.#regions.size > 0 || this.#leftOut > 0;
+  }
+
+  /** Regions that differ between the copies, not those that are wrong on each alike: which copy is active makes no difference there. */
+  get differing(): number {
+    let count = this.#leftOut;
+    for (const reason of this.#regions.values()) if (reason !== ROTTEN) count += 1;
+    return count;
   }
 
   get count(): number {

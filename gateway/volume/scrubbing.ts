@@ -1,6 +1,6 @@
 // What a volume does to know that its copies are alike: scrubs that are asked for, the reading back in the background, a sample
 // before a flip, and the list of regions that differ where nobody can tell which copy is right.
-import { type ComparedCopy, Comparer, type Mismatch, type MismatchKind } from '../../replication/comparer.js';
+import { type ComparedCopy, Comparer, type Mismatch, type MismatchKind, ROTTEN } from '../../replication/comparer.js';
 import type { Hasher } from '../../replication/hasher.js';
 import type { RangeLock } from '../../replication/range-lock.js';
 import { ReadBack } from '../../replication/read-back.js';
@@ -80,8 +80,9 @@ export class Scrubbing {
     return this.#current?.report ?? this.#last;
   }
 
+  /** Do copies differ where nobody can tell which is right? */
   get damaged(): boolean {
-    return this.#damage.any;
+    return this.#damage.differing > 0;
   }
 
   /** When the first of the regions that are verified now was read back, as ISO 8601; null: none is. */
@@ -92,8 +93,9 @@ export class Scrubbing {
   /** Why no flip may be made while copies differ; null: it may. */
   refusal(): Outcome<never> | null {
     const { volume } = this.#options;
-    if (!this.#damage.any) return null;
-    const count = this.#damage.leftOut > 0 ? `At least ${this.#damage.count + 1}` : `${this.#damage.count}`;
+    const differing = this.#damage.differing;
+    if (differing === 0) return null;
+    const count = this.#damage.leftOut > 0 ? `At least ${differing}` : `${differing}`;
     return refuse(
       'copies-differ',
       `${count} regions of ${volume} differ between the copies and no checksum tells which is right: mend them before a flip`,
@@ -126,8 +128,8 @@ export class Scrubbing {
     const before = this.#found.length;
     await this.#readBack.sample(SAMPLES, SAMPLE_MS);
     const refused = this.refusal();
-    const differing = this.#found.length - before;
-    if (refused !== null || differing <= 0) return refused;
+    const differing = this.#found.slice(before).filter(({ reason }) => reason !== ROTTEN).length;
+    if (refused !== null || differing === 0) return refused;
     return refuse(
       'copies-differ',
       `${differing} of the regions of ${volume} that were read back before the flip differed between the copies and were mended: scrub it, then try again`,
@@ -240,12 +242,12 @@ export class Scrubbing {
       return;
     }
     sums.unverify(mismatch.offset / sums.regionBytes);
-    if (kind !== 'undecided') {
+    if (kind !== 'undecided' && kind !== 'rotten') {
       this.#mendLater(mismatch, kind);
       return;
     }
     if (!this.#damage.add(mismatch.offset, mismatch.reason)) return;
-    log.warn({ volume, ...mismatch }, 'copies differ in a region and it cannot be mended');
+    log.warn({ volume, ...mismatch }, 'no copy is known to be right in a region: nobody reads it until it is written, or mended by hand');
     // Told when a restart knows it too, or at least when that was tried.
     const { offset, lengthBytes, reason } = mismatch;
     void this.#damage.save().then(() => fact({ type: 'damage', offset, lengthBytes, reason }));

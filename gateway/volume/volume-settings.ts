@@ -1,6 +1,6 @@
 // What the policy says, as a volume needs it. May change while the volume runs: parts ask for it when they need it.
 
-import type { QueueSettings } from '../../replication/mirror.js';
+import type { QueueSettings } from '../../replication/mirror-options.js';
 
 export interface VolumeSettings {
   durability: 'async' | 'journal' | 'sync';

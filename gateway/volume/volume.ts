@@ -143,7 +143,7 @@ export class Volume implements VolumeControl, Device {
         this.#activeWatch.back();
       },
       activeLost: (reason) => this.#activeWatch.lost(reason),
-      suspect: (offset) => this.#scrubbing.suspect(offset),
+      suspect: (offset, where) => this.#scrubbing.suspect(offset, where),
     });
     const opener = new CopyOpener({
       ...parts,

@@ -38,8 +38,20 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
   {
     name: '2-copy-locks-one-byte',
     breaks: 'a copy puts old bytes over a write that came while it read',
-    edits: [{ file: COPIER, find: 'await hold(lock, run.offset, run.length)', replace: 'await hold(lock, run.offset, 1)' }],
+    edits: [
+      {
+        file: COPIER,
+        find: 'let entry = await hold(lock, run.offset, run.length)',
+        replace: 'let entry = await hold(lock, run.offset, 1)',
+      },
+    ],
     caughtBy: { weights: { 'add-mirror': 2, slow: 1, 'remove-mirror': 1, reconnect: 1 } },
+  },
+  {
+    name: '2-late-read-counts-though-written-since',
+    breaks: 'a copy puts what a slow source read long ago over a write that came since',
+    edits: [{ file: COPIER, find: 'watch.touched ? undefined : data', replace: 'data' }],
+    caughtBy: { test: 'test/unit/replication-rot.test.ts' },
   },
   {
     name: '2-dirty-bit-cleared-after-the-copy',

@@ -7,6 +7,7 @@ const IO_PATH = 'gateway/volume/io-path.ts';
 const MIRROR_READS = 'gateway/volume/mirror-reads.ts';
 const READ_PATH = 'gateway/volume/read-path.ts';
 const HEDGING = 'gateway/volume/hedging.ts';
+const COPIER = 'replication/copier.ts';
 const MIRRORING = 'gateway/volume/mirroring.ts';
 const COMEBACK = 'gateway/upstream/comeback.ts';
 
@@ -28,6 +29,12 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     breaks: 'a scrub that cannot know which copy is right overwrites one with the wrong bytes',
     edits: [{ file: COMPARER, find: 'if (found.length < 3) return null;', replace: 'if (found.length < 3) return found[0];' }],
     caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
+  },
+  {
+    name: '16-copied-rot-counts-as-right',
+    breaks: 'bytes that went bad on the active copy become what is right by being copied',
+    edits: [{ file: COPIER, find: 'if (sums.get(region) === null) sums.set', replace: 'sums.set' }],
+    caughtBy: { test: 'test/unit/replication-rot.test.ts' },
   },
   {
     name: '16-reads-not-held-against-checksums',

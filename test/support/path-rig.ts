@@ -6,7 +6,8 @@ import type { VolumeOp } from '../../gateway/volume/volume-op.js';
 import { type Device, OP, type Op } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
-import { Mirror, type MirrorOptions, type QueueSettings } from '../../replication/mirror.js';
+import { Mirror } from '../../replication/mirror.js';
+import type { MirrorOptions, QueueSettings } from '../../replication/mirror-options.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import { Throttle } from '../../replication/throttle.js';
 import { ManualClock } from './manual-clock.js';
@@ -106,7 +107,7 @@ export class PathRig {
   }
 
   mirror(device: Device, { queueBytesMax = 1024 * 1024, whenFull = 'slow', ...options }: MirrorChoices = {}): Mirror {
-    const mirror = new Mirror({
+    const mirror: Mirror = new Mirror({
       device,
       sizeBytes: this.sizeBytes,
       regionBytes: this.regionBytes,
@@ -120,6 +121,8 @@ export class PathRig {
       throttle: this.throttle,
       clock: this.clock,
       source: () => this.source,
+      others: () => this.mirrors.filter((other) => other !== mirror),
+      sourceWrong: (offset) => this.wrong.push(offset),
       changed: (from, to) => this.conditions.push(`${from}>${to}`),
       room: () => this.path.roomCame(),
       ...options,
