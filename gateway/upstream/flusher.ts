@@ -21,6 +21,8 @@ export interface FlushHost {
   finish(job: Job, errno: number): void;
   /** A write that was flushed after it was answered: told like one that the node has just answered. */
   tell(job: Job, errno: number): void;
+  /** Has the node got everything again that it may have forgotten? */
+  hasAll(): boolean;
   /** Writes that waited for memory may go on. */
   roomCame(): void;
 }
@@ -100,7 +102,8 @@ export class Flusher {
       this.#host.finish(job, ERRNO.OK);
       return;
     }
-    job.covers = this.#unflushed.next;
+    // Before the node has got again all that it may have forgotten, its flush proves none of it.
+    job.covers = this.#host.hasAll() ? this.#unflushed.next : this.#unflushed.first;
     job.incarnation = this.#connections.incarnation;
     job.sentMs = this.#options.clock.nowMs();
     const dirty = this.#connections.standing.filter((link) => link.lastWrite >= this.#unflushed.first);

@@ -105,6 +105,7 @@ export class Upstream implements Device {
     const flusher = new Flusher({ unflushed, bytesMax: unflushedBytesMax, connections, guards, backlog, witnesses, clock }, sender, {
       finish,
       tell: (job, errno) => this.#tell(job, errno),
+      hasAll: () => this.ready,
       roomCame: () => this.#letIn(backlog.takeParked()),
     });
     const comeback = new Comeback(

@@ -76,6 +76,12 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
   },
   {
+    name: '9-flush-proves-what-is-not-sent-again',
+    breaks: 'what a node has lost is forgotten by a flush that came while it got its writes again',
+    edits: [{ file: FLUSHER, find: 'this.#host.hasAll() ? this.#unflushed.next : this.#unflushed.first', replace: 'this.#unflushed.next' }],
+    caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
+  },
+  {
     name: '9-unflushed-without-bound',
     breaks: 'memory grows with a host that never flushes',
     edits: [

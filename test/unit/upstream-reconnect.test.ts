@@ -325,6 +325,28 @@ test('a write that is sent again and refused does not take the acknowledged one 
   assert.notEqual(read.data![0], 0);
 });
 
+test('a flush before all is sent again proves nothing of what the node may have forgotten', async () => {
+  const rig = await UpstreamRig.ready();
+  rig.node.volatile = true;
+  rig.write(0, filled(1));
+  await turns();
+  rig.node.hold = () => true;
+  const refused = rig.write(0, filled(2));
+  const slow = rig.write(4096, filled(3));
+  await turns();
+  rig.node.crash();
+  rig.node.hold = (request) => request.command === 1 && request.data[0] === 3;
+  rig.node.fail = (request) => (request.command === 1 && request.data[0] === 2 ? ERRNO.EIO : 0);
+  await rig.reconnect();
+  assert.deepEqual([refused.errno, slow.errno, rig.upstream.state], [ERRNO.EIO, null, 'resending']);
+  rig.node.hold = () => false;
+  rig.node.answerAll();
+  await turns();
+  const read = rig.read(0, 512);
+  await turns();
+  assert.deepEqual([slow.errno, read.data], [0, filled(1)]);
+});
+
 test('a write that expires before it is sent again does not take the acknowledged one before it along', async () => {
   const rig = await UpstreamRig.ready({ zombieMs: 1000 });
   rig.node.volatile = true;
