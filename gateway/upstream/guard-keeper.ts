@@ -52,6 +52,13 @@ export class GuardKeeper {
     return this.#delayed;
   }
 
+  /** Nobody is told of these any more by this way. */
+  take(which: (job: Job) => boolean): Job[] {
+    const taken = [...this.#delayed].filter(which);
+    for (const job of taken) this.#delayed.delete(job);
+    return taken;
+  }
+
   /** Takes up what an earlier gateway wrote down. */
   load(expiresMs: number): void {
     for (const { number, offset, end, segments } of this.#doubts?.load() ?? []) {

@@ -77,6 +77,12 @@ export class GuardSettler {
     return this.#parked;
   }
 
+  take(which: (job: Job) => boolean): Job[] {
+    const taken = this.#parked.filter(which);
+    this.#parked = this.#parked.filter((job) => !which(job));
+    return taken;
+  }
+
   stop(): void {
     this.#timer?.cancel();
     this.#timer = null;

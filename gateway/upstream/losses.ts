@@ -44,7 +44,7 @@ export class Losses {
 
   /** Answers what was given more than `ageMs` ago with EIO; how many those were. */
   giveUp(ageMs: number, which: 'all' | 'reads'): number {
-    const { connections, backlog, comeback, clock } = this.#options;
+    const { connections, backlog, settler, keeper, comeback, clock } = this.#options;
     const beforeMs = clock.nowMs() - ageMs;
     const old = (job: Job): boolean =>
       job.askedMs < beforeMs && !job.replay && job.orphan === null && (which === 'all' || job.op === OP.READ);
@@ -58,9 +58,10 @@ export class Losses {
     }
     const kept = backlog.take(old);
     if (kept.some((job) => job.writes)) comeback.droppedWrite();
-    for (const job of kept) this.#finish(job, ERRNO.EIO);
+    const held = [...kept, ...settler.take(old), ...keeper.take(old)];
+    for (const job of held) this.#finish(job, ERRNO.EIO);
     this.#closeSilent(beforeMs, ageMs);
-    return sent + kept.length;
+    return sent + held.length;
   }
 
   /** The node answers what was given up: too late for anyone, but it cannot land any more from now on. */

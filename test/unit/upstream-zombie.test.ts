@@ -485,4 +485,47 @@ test('a read of a range whose record is being struck off brings the record not b
   assert.deepEqual(doubts(), [], 'a restart would write old bytes again');
 });
 
+test('a write that waits for the end of a guard to be written down waits no longer than its deadline', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
+  await withZombie(rig);
+  records.held = true;
+  rig.clock.advance(ZOMBIE_MS);
+  await turns();
+  const write = rig.write(0, filled(2));
+  await turns();
+  assert.deepEqual([write.errno, rig.node.held.length], [null, 0], 'the node has all it was sent');
+  rig.clock.advance(2000);
+  rig.upstream.expire(1000);
+  assert.equal(write.errno, ERRNO.EIO);
+  records.held = false;
+  records.release();
+  for (let second = 0; second < 3; second += 1) {
+    rig.clock.advance(1000);
+    await turns();
+  }
+  const read = rig.read(0, 512);
+  await turns();
+  assert.deepEqual([read.errno, read.data, rig.upstream.guardedRanges], [0, filled(1), 0]);
+});
+
+test('a write that waits for its guard to be written down waits no longer than its deadline', async () => {
+  const records = new MemoryRecords();
+  const rig = await UpstreamRig.ready({ zombieMs: ZOMBIE_MS, memory: memoryOf(records) });
+  const zombie = await withZombie(rig);
+  records.held = true;
+  const write = rig.write(0, filled(4));
+  await turns();
+  assert.deepEqual([write.errno, rig.node.read(0, 1)[0]], [null, 4], 'the node has it, and a restart would not guard it');
+  rig.clock.advance(2000);
+  assert.equal(rig.upstream.expire(1000), 1);
+  assert.equal(write.errno, ERRNO.EIO);
+  records.held = false;
+  records.release();
+  zombie.land();
+  const read = rig.read(0, 512);
+  await turns();
+  assert.deepEqual([read.errno, read.data], [0, filled(4)]);
+});
+
 test.run();
