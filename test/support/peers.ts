@@ -37,7 +37,12 @@ export function havePeer(program: string): boolean {
 
 /** Says on one line what does not run here and which Debian packages would change that. */
 export function skipped(what: string, packages: string): void {
-  const line = `skipped: ${what} (install: ${packages})`;
+  skippedBecause(what, `install: ${packages}`);
+}
+
+/** Says on one line what does not run here for want of something that no package brings, such as leave to mount. */
+export function skippedBecause(what: string, why: string): void {
+  const line = `skipped: ${what} (${why})`;
   skippedLines.push(line);
   process.stdout.write(`${line}\n`);
 }

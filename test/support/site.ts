@@ -11,12 +11,16 @@ const PACKAGES: Record<string, string> = {
   nbdkit: 'nbdkit',
   nbdinfo: 'libnbd-bin',
   nbdcopy: 'libnbd-bin',
+  nbdfuse: 'libnbd-bin',
   'qemu-io': 'qemu-utils',
   'qemu-img': 'qemu-utils',
   'qemu-nbd': 'qemu-utils',
   fio: 'fio',
   'nbd-client': 'nbd-client',
   'nbd-server': 'nbd-server',
+  busybox: 'busybox-static',
+  'mkfs.ext4': 'e2fsprogs',
+  'mkfs.xfs': 'xfsprogs',
 };
 
 export class Site {
