@@ -240,10 +240,13 @@ export class Mirror implements ReadableCopy {
       return;
     }
     const overfull = this.queue.hostBytes + ReplicationQueue.cost(write.length, write.op) > this.#options.settings().queueBytesMax;
+    // Admitted while nothing was kept for it: there is no room set aside.
+    const unexpected = overfull && !this.#fallsBack && !this.queue.hostEmpty;
     const stalled = this.#stalled;
-    if (stalled || ((overfull || !this.#up) && this.#fallsBack)) {
+    if (stalled || unexpected || ((overfull || !this.#up) && this.#fallsBack)) {
       this.dirty.setRange(write.offset, write.length);
       if (stalled) this.fallBack(this.#stallReason);
+      else if (unexpected) this.copyAgain(write.offset, write.length, 'hosts wrote while it came back');
       else if (overfull) this.fallBack('it is slower than the hosts write');
       applied?.(DROPPED);
       return;

@@ -76,6 +76,8 @@ export class RegionSums {
   }
 
   get(region: number): bigint | null {
+    // Nobody keeps them true, and the records may not be gone yet.
+    if (!this.#learning) return null;
     const extent = Math.floor(region / this.#perExtent);
     const sums = this.#memory.get(extent) ?? this.#recorded(extent);
     const at = region % this.#perExtent;

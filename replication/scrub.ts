@@ -1,39 +1,75 @@
-// One pass over a volume that compares all its copies and mends them (comparer.ts), in order, while hosts write.
+// One pass over a volume that compares all its copies and mends them (comparer.ts) while hosts write: in an order that has nothing
+// to do with where data lies, so that what goes bad together is not found last, and which two numbers say, so that a pass that
+// was interrupted goes on where it was.
 import type { Comparer } from './comparer.js';
 
-const CHUNK_BYTES = 4 * 1024 * 1024;
+/** How far a pass is. Chunk number i of it is (first + i * stride) modulo their count, `stride` and the count having no factor in common. */
+export interface ScrubProgress {
+  first: number;
+  stride: number;
+  /** Chunks that were compared. */
+  done: number;
+  comparedBytes: number;
+  /** Was every copy looked at in each of them? */
+  whole: boolean;
+}
 
 export interface ScrubOptions {
   comparer: Comparer;
   sizeBytes: number;
+  /** Compared at a time; whole regions. The same for all of a pass. */
+  chunkBytes: number;
+  progress: ScrubProgress;
   /** A part is done: what was learnt of it may be made durable. Must not reject. */
   saved(): Promise<void>;
 }
 
+/** A pass over so many chunks that has not begun; `seed`: any 64 bits. */
+export function newPass(chunks: number, seed: bigint): ScrubProgress {
+  let stride = 1 + Number((seed >> 32n) % BigInt(chunks));
+  while (gcd(stride, chunks) !== 1) stride += 1;
+  return { first: Number((seed & 0xffff_ffffn) % BigInt(chunks)), stride, done: 0, comparedBytes: 0, whole: true };
+}
+
+/** Is it one over so many chunks? */
+export function fits({ first, stride, done }: ScrubProgress, chunks: number): boolean {
+  return first < chunks && stride > 0 && gcd(stride, chunks) === 1 && done <= chunks;
+}
+
 export class Scrub {
   readonly #options: ScrubOptions;
-  comparedBytes = 0;
 
   constructor(options: ScrubOptions) {
     this.#options = options;
+  }
+
+  get progress(): ScrubProgress {
+    return this.#options.progress;
   }
 
   stop(): void {
     this.#options.comparer.stop();
   }
 
-  /** One pass. False: it was stopped before its end, or a copy could not be looked at everywhere. */
+  /** The rest of the pass. False: it was stopped before its end; `progress` says where. */
   async run(): Promise<boolean> {
-    const { comparer, sizeBytes, saved } = this.#options;
-    let whole = true;
-    for (let offset = 0; offset < sizeBytes; offset += CHUNK_BYTES) {
-      const length = Math.min(CHUNK_BYTES, sizeBytes - offset);
+    const { comparer, sizeBytes, chunkBytes, progress, saved } = this.#options;
+    const chunks = Math.ceil(sizeBytes / chunkBytes);
+    while (progress.done < chunks) {
+      // Exact: both factors are far below 2^26 for the largest volume there may be.
+      const offset = ((progress.first + progress.done * progress.stride) % chunks) * chunkBytes;
+      const length = Math.min(chunkBytes, sizeBytes - offset);
       const compared = await comparer.compare(offset, length);
       if (compared === 'none' || comparer.stopped) return false;
-      if (compared === 'some') whole = false;
-      this.comparedBytes += length;
+      if (compared === 'some') progress.whole = false;
+      progress.done += 1;
+      progress.comparedBytes += length;
       await saved();
     }
-    return whole;
+    return true;
   }
+}
+
+function gcd(one: number, other: number): number {
+  return other === 0 ? one : gcd(other, one % other);
 }

@@ -205,8 +205,8 @@ function flipRefused(d: Draft, { ticket, code, reason, details }: FactOf<'flip-r
 
 function scrubFinished(d: Draft, report: ScrubReport): void {
   const { s } = d;
-  if (report.state === 'running' || report.startedAt === s.scrubTold) return;
-  s.scrubTold = report.startedAt;
+  if (report.state === 'running' || report.finishedAt === s.scrubTold) return;
+  s.scrubTold = report.finishedAt;
   if (report.state === 'stopped') {
     scrubRefused(d, 'it was stopped');
     return;

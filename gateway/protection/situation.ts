@@ -125,7 +125,7 @@ export interface Situation {
   scrubRetry: Retry | null;
   /** The latest comparison of the copies, or when there was first something to compare. */
   scrubbedAtMs: number | null;
-  /** Start of the latest scrub that was told: it is told by a fact and by the answer to its order. */
+  /** End of the latest scrub that was told: it is told by a fact and by the answer to its order. */
   scrubTold: string | null;
   tickets: number;
 }

@@ -33,6 +33,7 @@ export class CrossCheck {
   readonly #sums = new Map<string, { last: number; marked: number }>();
   readonly #doubts = new Map<string, Set<string>>();
   readonly #damaged = new Set<string>();
+  readonly #scrubbed = new Set<string>();
   readonly #protected = new Map<string, { active: { node: string; export: string }; epoch: number }>();
 
   /** Marks come before checksums, as their keys do. */
@@ -67,6 +68,9 @@ export class CrossCheck {
         break;
       case 'damage':
         this.#damaged.add(rest);
+        break;
+      case 'scrub':
+        this.#scrubbed.add(rest);
         break;
       case 'protection':
         this.#protected.set(rest, value as { active: { node: string; export: string }; epoch: number });
@@ -159,6 +163,7 @@ export class CrossCheck {
       ['sum', this.#sums.keys()],
       ['doubt', this.#doubts.keys()],
       ['damage', this.#damaged],
+      ['scrub', this.#scrubbed],
       ['protection', this.#protected.keys()],
     ];
     for (const [kind, names] of kinds) {

@@ -7,6 +7,7 @@ import { readHistory, readInForce } from '../health/verdict-record.js';
 import { readCondemned } from '../placement/condemned.js';
 import { decodeRecord as decodeProtection } from '../protection/record.js';
 import { readDamage } from '../volume/damage.js';
+import { readScrub } from '../volume/scrub-record.js';
 import { readVolume } from '../volume/volume-record.js';
 import { checkFormat } from './store-format.js';
 
@@ -149,6 +150,17 @@ const KINDS: readonly Kind[] = [
         if (!read.ok) error({}, read.message);
       });
       return told === null ? null : warning(told);
+    },
+  },
+  {
+    name: 'scrub',
+    prefix: 'scrub/',
+    judge: (rest, value, key) => {
+      let sound = true;
+      complaint(key, value, (records) => {
+        sound = readScrub(records, rest) !== 'unread';
+      });
+      return sound ? null : warning('it has another shape than it should: the scrub that it is of begins anew');
     },
   },
   {

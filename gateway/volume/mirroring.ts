@@ -114,6 +114,7 @@ export class Mirroring {
       await keeper.commit([...copy.dirtyRecord!.drop(), ...copy.upstream.forgetDoubts(), ...(last ? sums.dropAll() : [])]);
     } catch (error) {
       copies.stay(copy);
+      if (last) sums.learn();
       return refuse('store-unwritable', `that the mirror is gone cannot be written down, so it stays: ${(error as Error).message}`);
     }
     copies.remove(copy);

@@ -1,22 +1,27 @@
 // What a volume does to know that its copies are alike: scrubs that are asked for, the reading back in the background, a sample
 // before a flip, and the list of regions that differ where nobody can tell which copy is right.
+import { isDeepStrictEqual } from 'node:util';
 import { type ComparedCopy, Comparer, type Mismatch, type MismatchKind, ROTTEN } from '../../replication/comparer.js';
 import type { Hasher } from '../../replication/hasher.js';
 import type { RangeLock } from '../../replication/range-lock.js';
 import { ReadBack } from '../../replication/read-back.js';
 import type { RegionSums } from '../../replication/region-sums.js';
-import { Scrub } from '../../replication/scrub.js';
+import { newPass, Scrub } from '../../replication/scrub.js';
 import type { Throttle } from '../../replication/throttle.js';
 import type { Clock, Log, Records } from '../../replication/world.js';
 import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { Damage } from './damage.js';
+import { ScrubRecord, type UnfinishedScrub } from './scrub-record.js';
 
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
 const SAMPLES = 32;
 const SAMPLE_MS = 250;
 /** A target that could not be mended is tried again after this. */
 const MEND_RETRY_MS = 5000;
+/** How far a scrub is is written down so often at most; one that was interrupted is taken up after this at the earliest. */
+const RECORD_EVERY_MS = 10_000;
+const RESUME_RETRY_MS = 5000;
 /** Mismatches kept for the next scrub's report. */
 const FOUND_MAX = 1000;
 /** Offsets of damage named in a refusal. */
@@ -25,6 +30,8 @@ const OFFSETS_TOLD = 100;
 export interface ScrubbingOptions {
   volume: string;
   sizeBytes: number;
+  /** A scrub compares so much at a time. */
+  chunkBytes: number;
   /** The active copy first. */
   copies(): ComparedCopy[];
   lock: RangeLock;
@@ -40,7 +47,12 @@ export interface ScrubbingOptions {
 export class Scrubbing {
   readonly #options: ScrubbingOptions;
   readonly #readBack: ReadBack;
-  #current: { job: Scrub; report: ScrubReport; startedMs: number } | null = null;
+  readonly #record: ScrubRecord;
+  #current: { job: Scrub; report: ScrubReport; startedMs: number; fromBytes: number } | null = null;
+  /** A pass that was stopped, or that an earlier gateway was in; it goes on once all is quiet. */
+  #unfinished: UnfinishedScrub | null;
+  #resumeAfterMs = 0;
+  #recordAfterMs = 0;
   #last: ScrubReport | null = null;
   /** Where the copies differ and nobody can tell which is right: no flip until that is mended. */
   readonly #damage: Damage;
@@ -59,6 +71,8 @@ export class Scrubbing {
     this.#options = options;
     const { sums, sizeBytes, clock, records, volume, log } = options;
     this.#damage = new Damage(records, volume, log);
+    this.#record = new ScrubRecord(records, volume, log);
+    this.#unfinished = this.#record.read(this.#chunks);
     this.#readBack = new ReadBack({
       comparer: this.#comparer((mismatch, kind) => {
         if (this.#found.length < FOUND_MAX) this.#found.push(mismatch);
@@ -136,45 +150,56 @@ export class Scrubbing {
     );
   }
 
-  /** One pass over the whole volume. Its report includes what the reading back found since the last one. */
+  /** One pass over the whole volume, or the rest of one that was interrupted. Its report includes what the reading back found since the last one. */
   async scrub(cause: string): Promise<Outcome<ScrubReport>> {
-    const { volume, sizeBytes, clock, log } = this.#options;
+    const { volume, sizeBytes, chunkBytes, log } = this.#options;
     if (this.#current !== null) return refuse('scrub-running', `a scrub of ${volume} is under way already`);
     if (this.#options.copies().length < 2)
       return refuse('nothing-to-compare', `${volume} has one copy only: there is nothing to compare it with`);
+    const { progress, startedAt, mismatches } = this.#takeUp();
     const report: ScrubReport = {
       volume,
-      startedAt: new Date(clock.wallMs()).toISOString(),
+      startedAt,
       finishedAt: null,
       state: 'running',
-      comparedBytes: 0,
+      comparedBytes: progress.comparedBytes,
       totalBytes: sizeBytes,
-      mismatches: [],
+      mismatches,
       bytesPerSecond: 0,
     };
     const comparer = this.#comparer((mismatch, kind) => {
       report.mismatches.push(mismatch);
       this.#note(mismatch, kind);
     });
-    const job = new Scrub({ comparer, sizeBytes, saved: () => this.#save() });
+    const job = new Scrub({ comparer, sizeBytes, chunkBytes, progress, saved: () => this.#passed() });
     this.#since();
-    this.#current = { job, report, startedMs: clock.nowMs() };
-    log.info({ volume, cause }, 'a scrub begins');
+    this.#recordAfterMs = this.#options.clock.nowMs() + RECORD_EVERY_MS;
+    this.#current = { job, report, startedMs: this.#options.clock.nowMs(), fromBytes: progress.comparedBytes };
+    log.info({ volume, cause, comparedBytes: progress.comparedBytes }, 'a scrub begins');
     // What the reading back is mending at this moment would be found right by the scrub: it is reported, too.
     await this.#background;
     report.mismatches.push(...this.#found.splice(0));
+    return { ok: true, value: await this.#finish(report, job) };
+  }
+
+  async #finish(report: ScrubReport, job: Scrub): Promise<ScrubReport> {
+    const { clock, fact } = this.#options;
     const leftOut = this.#damage.leftOut;
-    const whole = await job.run();
+    const ended = await job.run();
+    const whole = ended && job.progress.whole;
     this.#measure();
     this.#forgetMended();
     if (whole && this.#damage.leftOut === leftOut) this.#damage.listed();
     await this.#damage.save();
+    this.#unfinished = ended ? null : this.#inProgress();
+    this.#resumeAfterMs = clock.nowMs() + RESUME_RETRY_MS;
+    await this.#record.save(this.#unfinished);
     report.state = whole ? 'done' : 'stopped';
     report.finishedAt = new Date(clock.wallMs()).toISOString();
     this.#current = null;
     this.#last = report;
-    this.#options.fact({ type: 'scrub-finished', report });
-    return { ok: true, value: report };
+    fact({ type: 'scrub-finished', report });
+    return report;
   }
 
   /** A few times a second. `idle`: nothing else is being copied or moved. */
@@ -184,6 +209,11 @@ export class Scrubbing {
     void this.#damage.save();
     if (!idle || this.#current !== null || this.#readBack.running || this.#options.copies().length < 2) return;
     this.#since();
+    if (this.#unfinished !== null && this.#options.clock.nowMs() >= this.#resumeAfterMs) {
+      if (this.#isOf(this.#unfinished)) void this.scrub('the last one was interrupted');
+      else this.#forgetUnfinished();
+      return;
+    }
     if (this.#suspects.size > 0 && this.#options.clock.nowMs() >= this.#mendAfterMs) this.#background = this.#mendSuspects();
     else this.#background = this.#readBack.step().then(() => this.#forgetMended());
   }
@@ -192,6 +222,7 @@ export class Scrubbing {
   forgetDamage(): void {
     this.#damage.clear();
     this.#suspects.clear();
+    if (this.#unfinished !== null) this.#forgetUnfinished();
     void this.#damage.save();
   }
 
@@ -199,6 +230,52 @@ export class Scrubbing {
     this.#closed = true;
     this.#current?.job.stop();
     this.#readBack.stop();
+  }
+
+  /** Where the next pass begins. */
+  #takeUp(): Omit<UnfinishedScrub, 'copies'> {
+    const { clock, hasher, volume } = this.#options;
+    const unfinished = this.#unfinished;
+    this.#unfinished = null;
+    if (unfinished !== null && this.#isOf(unfinished)) return unfinished;
+    const startedAt = new Date(clock.wallMs()).toISOString();
+    return { progress: newPass(this.#chunks, hasher.sum(Buffer.from(`${volume} ${startedAt}`))), startedAt, mismatches: [] };
+  }
+
+  get #chunks(): number {
+    return Math.ceil(this.#options.sizeBytes / this.#options.chunkBytes);
+  }
+
+  get #copyNames(): string[] {
+    return this.#options
+      .copies()
+      .map(({ name }) => name)
+      .sort();
+  }
+
+  /** Is it of the copies that there are now? */
+  #isOf({ copies }: UnfinishedScrub): boolean {
+    return isDeepStrictEqual(copies, this.#copyNames);
+  }
+
+  #forgetUnfinished(): void {
+    this.#unfinished = null;
+    void this.#record.save(null);
+  }
+
+  /** What a restart must know to go on with the pass under way. */
+  #inProgress(): UnfinishedScrub {
+    const { job, report } = this.#current!;
+    return { copies: this.#copyNames, startedAt: report.startedAt, progress: { ...job.progress }, mismatches: report.mismatches };
+  }
+
+  /** A part of the pass is done. */
+  async #passed(): Promise<void> {
+    await this.#save();
+    const nowMs = this.#options.clock.nowMs();
+    if (nowMs < this.#recordAfterMs) return;
+    this.#recordAfterMs = nowMs + RECORD_EVERY_MS;
+    await this.#record.save(this.#inProgress());
   }
 
   #comparer(found: (mismatch: Mismatch, kind: MismatchKind) => void): Comparer {
@@ -268,9 +345,9 @@ export class Scrubbing {
 
   #measure(): void {
     if (this.#current === null) return;
-    const { job, report, startedMs } = this.#current;
-    report.comparedBytes = job.comparedBytes;
+    const { job, report, startedMs, fromBytes } = this.#current;
+    report.comparedBytes = job.progress.comparedBytes;
     const seconds = (this.#options.clock.nowMs() - startedMs) / 1000;
-    report.bytesPerSecond = seconds > 0 ? Math.round(job.comparedBytes / seconds) : 0;
+    report.bytesPerSecond = seconds > 0 ? Math.round((report.comparedBytes - fromBytes) / seconds) : 0;
   }
 }

@@ -157,6 +157,7 @@ export class Volume implements VolumeControl, Device {
       ...parts,
       copies: () => copies.list.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
       throttle: pace.scrub,
+      chunkBytes: extentBytes,
     });
     const roles = new RoleChange({ ...parts, opener, verifiedSince: () => scrubbing.verifiedSince });
     this.path = path;

@@ -162,8 +162,9 @@ export class Aftermath {
     return true;
   }
 
-  /** Does it say that it is done? Null: it did not end. */
+  /** Does it say that it is done? Null: it did not end. The first may be the rest of one that was interrupted. */
   async #scrub(volume: VolumePlan): Promise<boolean | null> {
+    if ((await this.#wished('scrub', volume, '')) === undefined) return null;
     const answer = await this.#wished('scrub', volume, '');
     return answer === undefined ? null : (answer?.ok ?? false);
   }

@@ -233,6 +233,29 @@ test('a reverse mirror never slows a host: it falls back as soon as it is lost o
   assert.deepEqual(device.bytes, rig.source.bytes);
 });
 
+test('writes that were let in while a mirror was away do not overfill its queue when it is back', async () => {
+  const rig = new PathRig();
+  const { device, mirror } = await rig.synced({ queueBytesMax: 8192 });
+  mirror.lost('gone');
+  mirror.fallBack('gone for long');
+  rig.source.completion = 'held';
+  const writes = Array.from({ length: 16 }, (_, at) => rig.write(at * 1024, filled(at + 1, 1024)));
+  await turns();
+  assert.equal(rig.source.held.length, 16, 'nothing waits for a mirror that is away');
+  device.completion = 'held';
+  mirror.connected();
+  rig.source.releaseAll();
+  await turns();
+  assert(writes.every(({ errno }) => errno === 0));
+  assert(mirror.queue.hostBytes > 0 && mirror.queue.hostBytes <= 8192, `${mirror.queue.hostBytes} bytes`);
+  rig.source.completion = 'later';
+  rig.source.releaseAll();
+  device.completion = 'later';
+  device.releaseAll();
+  await until(() => mirror.usable, 'synced');
+  assert.deepEqual(device.bytes, rig.source.bytes);
+});
+
 test('where the policy says fall back, no mirror slows a host, unless it is to take over', async () => {
   const rig = new PathRig();
   const { device, mirror } = await rig.synced({ whenFull: 'fall-back', queueBytesMax: 8192 });

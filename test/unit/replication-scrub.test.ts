@@ -6,13 +6,14 @@ import { suite } from 'uvu';
 import { ERRNO, OP } from '../../replication/device.js';
 import type { Mirror } from '../../replication/mirror.js';
 import { Comparer, type Mismatch } from '../../replication/comparer.js';
-import { Scrub } from '../../replication/scrub.js';
+import { fits, newPass, Scrub, type ScrubProgress } from '../../replication/scrub.js';
 import type { MemoryDevice } from '../support/memory-device.js';
 import { PathRig } from '../support/path-rig.js';
 import { turns } from '../support/scripted-node.js';
 import { filled, type WatchedRequest } from '../support/upstream-rig.js';
 
 const test = suite('replication/scrub');
+const CHUNK = 4096;
 
 class Rig extends PathRig {
   readonly found: Mismatch[] = [];
@@ -25,7 +26,7 @@ class Rig extends PathRig {
     return rig;
   }
 
-  scrub(options: { mirrors?: () => Mirror[] } = {}): Scrub {
+  scrub(options: { mirrors?: () => Mirror[]; progress?: ScrubProgress } = {}): Scrub {
     const comparer = new Comparer({
       copies: () => [
         { name: 'a', device: this.source, mirror: null },
@@ -39,7 +40,13 @@ class Rig extends PathRig {
       clock: this.clock,
       found: (mismatch) => this.found.push(mismatch),
     });
-    return new Scrub({ comparer, sizeBytes: this.sizeBytes, saved: () => this.sums.save() });
+    return new Scrub({
+      comparer,
+      sizeBytes: this.sizeBytes,
+      chunkBytes: CHUNK,
+      progress: options.progress ?? newPass(Math.ceil(this.sizeBytes / CHUNK), 0n),
+      saved: () => this.sums.save(),
+    });
   }
 
   /** Runs a pass while time passes. */
@@ -62,9 +69,36 @@ test('equal copies are found equal and verified', async () => {
   const scrub = rig.scrub();
   assert(await rig.run(scrub));
   assert.deepEqual(rig.found, []);
-  assert.equal(scrub.comparedBytes, rig.sizeBytes);
+  assert.equal(scrub.progress.comparedBytes, rig.sizeBytes);
   assert.equal(rig.sums.verified.count, 64);
   assert.notEqual(rig.sums.root, null);
+});
+
+test('a pass looks at every chunk once, in an order of its seed, and goes on where another stopped', async () => {
+  const rig = await Rig.mirrored();
+  const orders = new Set<string>();
+  for (const seed of [0n, 7n, 0x1234_5678_9abc_def0n]) {
+    const progress = newPass(16, seed);
+    const order: number[] = [];
+    const scrubs = [rig.scrub({ progress }), rig.scrub({ progress })];
+    rig.source.asked.length = 0;
+    const run = rig.run(scrubs[0]);
+    for (let round = 0; round < 100 && progress.done < 5; round += 1) await turns(1);
+    scrubs[0].stop();
+    assert.equal(await run, false);
+    assert(progress.done >= 5 && progress.done < 16, `stopped after ${progress.done}`);
+    assert(fits(progress, 16) && !fits(progress, 4));
+    assert.equal(await rig.run(scrubs[1]), true);
+    for (const { op, offset } of rig.source.asked) if (op === OP.READ) order.push(offset / CHUNK);
+    assert.deepEqual(
+      [...new Set(order)].sort((one, other) => one - other),
+      [...Array(16).keys()],
+    );
+    assert(order.length <= 17, 'only what was under way when it stopped is looked at again');
+    assert.equal(progress.comparedBytes, rig.sizeBytes);
+    orders.add(order.join());
+  }
+  assert.equal(orders.size, 3);
 });
 
 test('a wrong byte on the mirror is mended from the source, one on the source from the mirror', async () => {
@@ -256,7 +290,7 @@ test('checksums that cannot be computed end a pass early: nothing counts as comp
   const scrub = rig.scrub();
   assert.equal(await rig.run(scrub), false);
   assert.equal(batches.length, 2, 'both copies were to be hashed');
-  assert.equal(scrub.comparedBytes, 0);
+  assert.equal(scrub.progress.comparedBytes, 0);
   assert.deepEqual(rig.found, []);
 });
 

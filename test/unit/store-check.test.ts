@@ -151,6 +151,18 @@ const FOUND: [string, [string, unknown][], 'damage' | 'warning', RegExp][] = [
   ['a target of two volumes', [['volume/vol1', { ...VOLUME, name: 'vol1', mirrors: [], active: MIRROR.target }]], 'damage', /also one of/],
   ['a target that is ours no more', [['ours/b/vol0', { volume: 'vol9' }]], 'damage', /names vol9|has no record/],
   ['damage that cannot be read', [['damage/vol0', { format: 1, regions: [['x', 1]], more: false }]], 'warning', /before a scrub/],
+  ['a scrub that cannot be read', [['scrub/vol0', { format: 1, copies: [], progress: {} }]], 'warning', /begins anew/],
+  [
+    'a scrub of no volume',
+    [
+      [
+        'scrub/vol9',
+        { format: 1, copies: [], startedAt: '', progress: { first: 0, stride: 1, done: 0, comparedBytes: 0, whole: true }, mismatches: [] },
+      ],
+    ],
+    'damage',
+    /volume vol9, which has no record/,
+  ],
   ['damage of no volume', [['damage/vol9', { format: 1, regions: [], more: true }]], 'damage', /volume vol9, which has no record/],
   ['a lost volume', [['mark/vol9/00000000', 1]], 'damage', /volume vol9, which has no record/],
   ['a volume older than protection', [['protection/vol0', { ...PROTECTION, epoch: 3 }]], 'damage', /protection saw it at epoch 3/],

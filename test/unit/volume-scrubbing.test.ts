@@ -48,6 +48,51 @@ test('what was written and rests becomes known again', async () => {
   await rig.stop();
 });
 
+test('a scrub goes on where a gateway that was killed was in it, and tells what that one had found', async () => {
+  const rig = await written();
+  await rig.addMirror('b');
+  await rig.until(() => rig.volume.markedExtents === 0, 'it rests');
+  assert((await rig.finish(rig.volume.scrub('test'))).ok);
+  rig.nodes.b.bytes.fill(0xee, 8192, 8200);
+  // One chunk takes seconds, so that how far it is is written down in the middle.
+  rig.nodes.b.hold = (request) => request.command === 0;
+  const scrub = rig.volume.scrub('test');
+  void scrub;
+  const compared = (): number => rig.volume.scrubReport!.comparedBytes;
+  while (compared() < rig.sizeBytes * 0.75) {
+    await rig.pass(1000);
+    rig.nodes.b.answerAll();
+    await turns(10);
+  }
+  const { startedAt } = rig.volume.scrubReport!;
+  const stored = rig.records.get('scrub/v') as { progress: { comparedBytes: number } };
+  assert(stored.progress.comparedBytes > 0 && stored.progress.comparedBytes < rig.sizeBytes);
+  rig.nodes.b.hold = () => false;
+  const reads = rig.nodes.b.log.length;
+  const again = await rig.restarted();
+  await again.until(() => again.facts.some((fact) => fact.type === 'scrub-finished'), 'it ends by itself');
+  const report = again.volume.scrubReport!;
+  assert.deepEqual([report.state, report.startedAt, report.comparedBytes], ['done', startedAt, rig.sizeBytes]);
+  assert.equal(report.mismatches.filter(({ offset, repaired }) => offset === 8192 && repaired).length, 1);
+  const readAgain = new Set(again.nodes.b.log.slice(reads).filter((text) => text.startsWith('read') && text.endsWith('+4096')));
+  assert.equal(readAgain.size, (rig.sizeBytes - stored.progress.comparedBytes) / 4096, 'not what was compared');
+  assert.equal(again.records.get('scrub/v'), undefined);
+  await again.stop();
+});
+
+test('an unfinished scrub of other copies means nothing', async () => {
+  const rig = await written();
+  await rig.addMirror('b');
+  const progress = { first: 0, stride: 1, done: 15, comparedBytes: 15 * 4096, whole: true };
+  const unfinished = { format: 1, copies: ['a', 'c'], startedAt: '2020-01-01T00:00:00.000Z', progress, mismatches: [] };
+  await rig.records.commit([{ put: 'scrub/v', value: unfinished }]);
+  const again = await rig.restarted();
+  await again.until(() => again.records.get('scrub/v') === undefined, 'it is forgotten');
+  const scrubbed = await again.finish(again.volume.scrub('test'));
+  assert(scrubbed.ok && scrubbed.value.startedAt > unfinished.startedAt && scrubbed.value.comparedBytes === again.sizeBytes);
+  await again.stop();
+});
+
 test('damage that the reading back finds is mended, and the next scrub reports it', async () => {
   const rig = await written();
   await rig.addMirror('b');
