@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import type { Clock, Log, Records, Timer } from '../../replication/world.js';
 import { type EventSink, type Outcome, refuse, type TargetRef } from '../control.js';
+import { oursKey } from '../volume/volume-record.js';
 import { type Condemned, condemnedKey, readCondemned } from './condemned.js';
 
 /** What placement needs of an agent; gateway/agent's client has it. */
@@ -41,6 +42,8 @@ interface Freeing {
 const RETRY_MS = { first: 1_000, last: 300_000 };
 const NAME_TRIES = 20;
 const NAME_CHARS_MAX = 64;
+/** Of a record: what has a longer one was never written down. */
+const KEY_BYTES_MAX = 512;
 /** Refusals that time does not heal: the export is somebody else's by now, or was never lent to us. */
 const FINAL_CODES: ReadonlySet<string> = new Set(['owner-mismatch', 'stale-epoch', 'not-a-spare']);
 
@@ -195,10 +198,18 @@ export class NodeControl {
       // A first placement, or a spare that was taken back: only spares are said to be ours to overwrite.
       if (!node.spares.includes(entry.export))
         return refuse('not-a-spare', `it is not one of the spares of ${entry.node}, and keeps what it holds`);
+      // Lent, and given back because it holds something else: nothing was written there.
+      if (!this.#isOurs(entry)) return { ok: true, value: null };
       return this.#options.trim({ node: entry.node, export: entry.export });
     }
     const deleted = await node.agent.deleteExport(entry.export, { volume: entry.volume, epoch: entry.epoch });
     return !deleted.ok && deleted.code === 'export-unknown' ? { ok: true, value: null } : deleted;
+  }
+
+  /** A volume's copy was begun there (rule 20). */
+  #isOurs(target: TargetRef): boolean {
+    const key = oursKey(target);
+    return Buffer.byteLength(key) <= KEY_BYTES_MAX && this.#options.records.get(key) !== undefined;
   }
 
   #again(freeing: Freeing, reason: string): void {

@@ -139,6 +139,9 @@ export class FakeVolume implements VolumeControl {
     return this.views.map((view) => ({ ...view }));
   }
 
+  /** A mirror is durably begun. */
+  begun: (target: TargetRef) => void = () => {};
+
   async addMirror(target: TargetRef): Promise<Outcome<MirrorView>> {
     await this.#wait('add');
     if (this.refuses.add !== null) return refuse('target-unusable', this.refuses.add);
@@ -146,6 +149,7 @@ export class FakeVolume implements VolumeControl {
     assert(!this.views.some((view) => sameTarget(view, target)), 'a mirror twice');
     const view = this.view(target, 'copying', false);
     this.views.push(view);
+    this.begun(target);
     return { ok: true, value: { ...view } };
   }
 

@@ -78,6 +78,7 @@ export class World {
 
   protect(volume: FakeVolume): void {
     volume.fact = (fact) => this.protection.fact(volume.name, fact);
+    volume.begun = ({ node, export: name }) => this.records.map.set(`ours/${node}/${name}`, JSON.stringify({ volume: volume.name }));
     this.protection.add({
       control: volume,
       policy: () => volume.policy,
