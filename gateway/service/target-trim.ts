@@ -3,13 +3,20 @@
 import type { Clock, Timer } from '../../replication/world.js';
 import { OP, PromisedRequest, perform } from '../../replication/device.js';
 import { type Outcome, refuse, type TargetRef } from '../control.js';
-import type { Fleet } from '../fleet/fleet.js';
+import type { Requirements } from '../upstream/features.js';
+import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
 import { describeTarget } from '../volume/copy.js';
 
 const PIECE_BYTES = 256 * 1024 * 1024;
 const PATIENCE_MS = 60_000;
 
-export async function trimTarget(fleet: Fleet, clock: Clock, target: TargetRef): Promise<Outcome<null>> {
+/** gateway/fleet's Fleet satisfies it. */
+export interface TrimFleet {
+  get(node: string): { spareSize(name: string): number | null; look(): Promise<void> } | undefined;
+  connect(target: TargetRef, needs: Requirements, events: UpstreamEvents, memory: null): Outcome<Upstream>;
+}
+
+export async function trimTarget(fleet: TrimFleet, clock: Clock, target: TargetRef): Promise<Outcome<null>> {
   const sizeBytes = fleet.get(target.node)?.spareSize(target.export) ?? null;
   if (sizeBytes === null) {
     await fleet.get(target.node)?.look();

@@ -7,7 +7,7 @@ import { BLOCK_BYTES, type SimDisk } from './disk.js';
 import type { Random } from './random.js';
 import type { SimWorld } from './sim-world.js';
 import type { SimNode } from './node.js';
-import type { Answer, Incarnation, Status, VolumePlan } from './system.js';
+import { type Answer, exportOn, type Incarnation, type Status, type VolumePlan } from './system.js';
 
 /** Runs the world until `done`; false: it did not come to that, which is a violation already. */
 export type Phase = (name: string, limitMs: number, done: () => boolean) => Promise<boolean>;
@@ -217,7 +217,7 @@ export class Aftermath {
   }
 
   #disk(volume: VolumePlan, node: string): SimDisk {
-    return this.#scene.world.node(node).disks.get(volume.name)!;
+    return this.#scene.world.node(node).disks.get(exportOn(this.#scene.status(volume.name), node, volume.name))!;
   }
 
   #note(text: string): void {

@@ -9,7 +9,7 @@ import { judgeRegister, type RegisterFlush, type RegisterHistory, type RegisterL
 
 export interface Violation {
   /** linearizability covers stale reads, lost writes, undone writes and loss after a flush: see `text`. */
-  property: 'linearizability' | 'garbage' | 'errors' | 'liveness' | 'convergence' | 'integrity' | 'bounds' | 'crash';
+  property: 'linearizability' | 'garbage' | 'errors' | 'liveness' | 'convergence' | 'integrity' | 'bounds' | 'protection' | 'crash';
   text: string;
   volume?: string;
   block?: number;

@@ -1,9 +1,11 @@
 // The faults and an operator's wishes that a run meets, each a small play with its end: what breaks comes back by itself.
 // Which, when and for how long is drawn from the seed. They prefer the node that is active and moments that matter.
+import { ALARM_MOMENTS, ALARMS, type AlarmStage, playAlarm } from './alarms.js';
+import type { SimDisk } from './disk.js';
 import type { SimNode } from './node.js';
 import type { Random } from './random.js';
 import type { SimWorld } from './sim-world.js';
-import type { Status } from './system.js';
+import { exportOn, type Status } from './system.js';
 
 export const FAULTS = [
   'reconnect',
@@ -29,6 +31,8 @@ export const FAULTS = [
   'flip',
   'failover',
   'scrub',
+  'rollback',
+  ...ALARMS,
 ] as const;
 export type Fault = (typeof FAULTS)[number];
 
@@ -58,6 +62,13 @@ const USUAL: Record<Fault, number> = {
   flip: 10,
   failover: 6,
   scrub: 4,
+  // Only where there is protection.
+  rollback: 0,
+  verdict: 0,
+  'false-alarm': 0,
+  verdicts: 0,
+  withdrawal: 0,
+  'outside-verdict': 0,
 };
 
 /** Runs with a theme meet few kinds of fault, in the combinations that have undone others. */
@@ -115,8 +126,12 @@ export interface Stage {
   crashGateway(downMs: number): void;
   /** A node lost its power; must be told when it happens. */
   powerLost(node: SimNode): void;
-  wish(what: 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub', volume: string, node: string): void;
+  wish(what: Wish, volume: string, node: string): void;
+  /** Null: nothing predicts. */
+  alarms: AlarmStage | null;
 }
+
+export type Wish = 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub' | 'rollback';
 
 /** Plays `fault`: at once, or when a moment of the seed's choice has come. */
 export function strike(fault: Fault, stage: Stage): void {
@@ -127,9 +142,10 @@ export function strike(fault: Fault, stage: Stage): void {
     play(fault, stage);
   };
   const isWish = fault === 'add-mirror' || fault === 'flip' || fault === 'remove-mirror' || fault === 'scrub';
-  if (isWish || random.chance(0.5)) begin();
+  const moments = stage.alarms === null || random.chance(0.4) ? MOMENTS : ALARM_MOMENTS;
+  if ((isWish && stage.alarms === null) || random.chance(0.5)) begin();
   else
-    world.onNext(random.pick(MOMENTS), random.range(1, 300), () =>
+    world.onNext(random.pick(moments), random.range(1, 300), () =>
       world.scheduler.after(random.chance(0.4) ? 0 : random.range(0, random.pick([3, 3, 30])), begin),
     );
 }
@@ -221,6 +237,13 @@ function play(fault: Fault, stage: Stage): void {
     case 'failover':
       failover(stage, volume);
       break;
+    case 'verdict':
+    case 'false-alarm':
+    case 'verdicts':
+    case 'withdrawal':
+    case 'outside-verdict':
+      if (stage.alarms !== null) playAlarm(fault, stage, stage.alarms);
+      break;
     default:
       stage.wish(fault, volume, nodeFor(fault, stage, volume).name);
   }
@@ -240,6 +263,11 @@ function nodeFor(fault: Fault, stage: Stage, volume: string): SimNode {
     fault === 'add-mirror' ? name !== active && !mirrored.includes(name) : mirrored.includes(name),
   );
   return fit.length > 0 && random.chance(0.95) ? random.pick(fit) : random.pick(world.nodes);
+}
+
+/** The disk of the volume's copy there, or where one could be. */
+function diskOn(stage: Stage, { name, disks }: SimNode, volume: string): SimDisk | undefined {
+  return disks.get(exportOn(stage.status(volume), name, volume));
 }
 
 function slowDown({ world, random }: Stage, node: SimNode): void {
@@ -267,7 +295,10 @@ function cutAll(stage: Stage, node: SimNode): void {
 
 /** One at a time, or the last right copy could go; and only where the gateway knows enough to notice. */
 function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
-  return stage.witnesses(volume, node.name) >= WITNESSES_MIN && !stage.world.nodes.some(({ disks }) => disks.get(volume)!.replaced);
+  return (
+    stage.witnesses(volume, node.name) >= WITNESSES_MIN &&
+    !stage.world.nodes.some(({ disks }) => [...disks.values()].some((disk) => disk.replaced))
+  );
 }
 
 /** It restarts with another disk: blank, or somebody else's. At the end the right one is back, unless the other was taken into use. */
@@ -275,7 +306,7 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
   const { world, random } = stage;
   const fill = random.chance(0.5) ? 0 : 0xee;
   node.kill(false);
-  const putBack = node.disks.get(volume)!.replace(fill);
+  const putBack = diskOn(stage, node, volume)!.replace(fill);
   world.moment(`disk replaced ${fill === 0 ? 'blank' : 'foreign'}`);
   world.scheduler.after(random.range(0, 500), () => node.start());
   later(() => {
@@ -287,7 +318,8 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
 
 function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
   const { random } = stage;
-  const disk = node.disks.get(volume)!;
+  const disk = diskOn(stage, node, volume);
+  if (disk === undefined) return;
   node.refused = true;
   const fromBlock = random.int(disk.blocks);
   const kinds = random.int(3);

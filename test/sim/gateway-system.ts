@@ -1,20 +1,19 @@
 // The real gateway's data path in the simulated world: volumes, upstreams, mirrors, flips, scrubs and recovery as they
 // ship, wired to the simulation's clock, network and records. Small regions and extents, so that small volumes have many.
-import type { FlipCertificate, Outcome } from '../../gateway/control.js';
-import { refuse } from '../../gateway/control.js';
-import { Upstream } from '../../gateway/upstream/upstream.js';
+import type { FlipCertificate, Outcome, TargetRef } from '../../gateway/control.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, readVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { type Device, OP } from '../../replication/device.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Records } from '../../replication/world.js';
+import { Guard, type Served } from './guard.js';
 import { HASHER, sum } from './hasher.js';
 import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import { connectIn } from './upstreams.js';
 
 const REGION_BYTES = 4096;
 const EXTENT_BYTES = 32_768;
-const UNFLUSHED_BYTES = 128 * 1024;
 const QUEUE_BYTES = 64 * 1024;
 const RETRY_MS = 50;
 
@@ -23,10 +22,16 @@ const NO_RECORDS: Records = { get: () => undefined, list: () => [], commit: asyn
 class GatewayIncarnation implements Incarnation {
   readonly #surroundings: Surroundings;
   readonly #volumes = new Map<string, Volume>();
+  readonly #connect: ReturnType<typeof connectIn>;
   readonly regionBytes = REGION_BYTES;
+  readonly guarded: Guard | null;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
+    this.#connect = connectIn(surroundings);
+    const { alarms, volumes } = surroundings;
+    const served = new Map(volumes.map((plan) => [plan.name, this.#served(plan)]));
+    this.guarded = alarms && new Guard(surroundings, alarms, served, this.#connect);
     for (const plan of surroundings.volumes) void this.#open(plan);
   }
 
@@ -35,14 +40,17 @@ class GatewayIncarnation implements Incarnation {
   }
 
   addMirror(name: string, node: string): Promise<Answer> {
+    if (this.guarded !== null) return this.guarded.addMirror(name, node);
     return this.#ask(name, (volume) => volume.addMirror({ node, export: name }, 'the simulation wants it'));
   }
 
   removeMirror(name: string, node: string): Promise<Answer> {
+    if (this.guarded !== null) return this.guarded.removeMirror(name, node);
     return this.#ask(name, (volume) => volume.removeMirror({ node, export: name }, 'the simulation wants it'));
   }
 
   flip(name: string, node: string): Promise<Answer> {
+    if (this.guarded !== null) return this.guarded.flip(name, node);
     let certificate: FlipCertificate | undefined;
     return this.#ask(name, async (volume) => {
       const outcome = await volume.flip({ node, export: name }, { kind: 'flip', reason: 'the simulation wants it', verdict: null });
@@ -52,6 +60,7 @@ class GatewayIncarnation implements Incarnation {
   }
 
   scrub(name: string): Promise<Answer> {
+    if (this.guarded !== null) return this.guarded.scrub(name);
     return this.#ask(name, (volume) => volume.scrub('the simulation wants it'));
   }
 
@@ -63,14 +72,16 @@ class GatewayIncarnation implements Incarnation {
       const record = stored.ok ? stored.value : undefined;
       return {
         active: record?.active.node ?? plan.node,
+        export: record?.active.export ?? plan.name,
         activating: null,
-        mirrors: record?.mirrors.map((mirror) => ({ node: mirror.target.node, state: 'lost' })) ?? [],
+        mirrors: record?.mirrors.map(({ target }) => ({ ...target, state: 'lost' })) ?? [],
       };
     }
     return {
       active: volume.active.node,
+      export: volume.active.export,
       activating: volume.flippingTo?.node ?? null,
-      mirrors: volume.mirrors().map(({ node, state }) => ({ node, state })),
+      mirrors: volume.mirrors().map(({ node, export: name, state }) => ({ node, export: name, state })),
     };
   }
 
@@ -119,6 +130,23 @@ class GatewayIncarnation implements Incarnation {
     return null;
   }
 
+  /** The volume as protection's neighbours see it: open, or as far as its record says. */
+  #served({ name, node }: VolumePlan): Served {
+    const of = (): Volume | null => this.#volumes.get(name) ?? null;
+    return {
+      get volume() {
+        return of();
+      },
+      targets: () => {
+        const volume = of();
+        if (volume !== null) return volume.copies.map(({ target, mirror }) => roleOf(target, mirror === null));
+        const stored = readVolume(this.#surroundings.records, name);
+        if (!stored.ok || stored.value === undefined) return [roleOf({ node, export: name }, true)];
+        return [roleOf(stored.value.active, true), ...stored.value.mirrors.map(({ target }) => roleOf(target, false))];
+      },
+    };
+  }
+
   async #ask(name: string, wish: (volume: Volume) => Promise<Outcome<unknown>>): Promise<Answer> {
     const volume = this.#volumes.get(name);
     if (volume === undefined) return { ok: false, text: 'not open' };
@@ -128,19 +156,23 @@ class GatewayIncarnation implements Incarnation {
 
   async #open(plan: VolumePlan): Promise<void> {
     const { records, clock } = this.#surroundings;
+    let volume: Volume;
     try {
       const stored = readVolume(records, plan.name);
       if (!stored.ok) throw new Error(stored.message);
       const record = stored.value ?? firstRecord(plan);
       if (stored.value === undefined) await records.commit([putVolume(record)]);
-      this.#volumes.set(plan.name, await this.#volume(record, stored.value === undefined));
+      volume = await this.#volume(record, stored.value === undefined);
     } catch {
       clock.after(RETRY_MS, () => void this.#open(plan));
+      return;
     }
+    this.#volumes.set(plan.name, volume);
+    this.guarded?.protect(volume);
   }
 
   async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
-    const { clock, dialer, log, nodes, records, journals, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
+    const { clock, log, records, journals, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
     const settings: VolumeSettings = {
       durability,
       queueBytesMax: QUEUE_BYTES,
@@ -167,24 +199,7 @@ class GatewayIncarnation implements Incarnation {
       journals,
       regionBytes: REGION_BYTES,
       extentBytes: EXTENT_BYTES,
-      connect: (target, needs, events, memory) => {
-        const place = nodes.find((node) => node.name === target.node);
-        if (place === undefined) return refuse('node-not-found', `no node ${target.node}`);
-        const options = {
-          target,
-          address: () => place.address,
-          exportName: target.export,
-          connections: 3,
-          zombieMs: place.zombieMs,
-          unflushedBytesMax: UNFLUSHED_BYTES,
-          memory,
-          needs,
-          dialer,
-          clock,
-          log,
-        };
-        return { ok: true, value: new Upstream(options, events) };
-      },
+      connect: this.#connect,
       fact: (fact) => {
         if (fact.type === 'journal-replayed') replayed = true;
         if (fact.type === 'flipped' && fact.certificate.kind === 'failover' && replayed) {
@@ -192,6 +207,7 @@ class GatewayIncarnation implements Incarnation {
           this.#surroundings.takeover(record.name, fact.certificate.to.node);
           count.call(this.#surroundings, 'journal takeover');
         }
+        this.guarded?.fact(record.name, fact);
         count.call(
           this.#surroundings,
           `fact ${fact.type}${fact.type === 'flipped' ? ` ${fact.certificate.kind}` : ''}${fact.type === 'mirror-state' ? ` ${fact.to}` : ''}`,
@@ -202,6 +218,10 @@ class GatewayIncarnation implements Incarnation {
     if (!started.ok) throw new Error(started.message);
     return volume;
   }
+}
+
+function roleOf(target: TargetRef, isActive: boolean): { target: TargetRef; role: 'active' | 'mirror' } {
+  return { target, role: isActive ? 'active' : 'mirror' };
 }
 
 function firstRecord(plan: VolumePlan): VolumeRecord {
@@ -220,5 +240,6 @@ function firstRecord(plan: VolumePlan): VolumeRecord {
 
 export const gatewaySystem: SystemUnderTest = {
   name: 'gateway',
+  protects: true,
   start: (surroundings) => new GatewayIncarnation(surroundings),
 };

@@ -25,6 +25,8 @@ export class NodeConnection implements WireHandlers {
   unanswered = 0;
   #leaving = false;
   gone = false;
+  /** What was asked for, once it was. */
+  exportName: string | null = null;
 
   constructor(node: SimNode, end: End, line: Connection) {
     this.#node = node;
@@ -35,7 +37,10 @@ export class NodeConnection implements WireHandlers {
       sizeOf: (name) => node.disks.get(name)?.contents.length ?? null,
       send: (bytes) => this.#end.write(bytes),
       close: () => this.#end.end(),
-      admit: (_name, admit) => node.admit(this, admit),
+      admit: (name, admit) => {
+        this.exportName = name;
+        node.admit(this, admit);
+      },
       settled: (settled) => {
         this.#settled = settled;
         this.#handshake = null;

@@ -3,6 +3,7 @@
 // end closed; a fencing node (an agent) lets a newcomer in only after them. Promises what the protocol promises, no more.
 import assert from 'node:assert/strict';
 import type { WireAddress, WireHandlers } from '../../gateway/wire.js';
+import type { SimAgent } from './agent.js';
 import { SimDisk, type WriteTicket } from './disk.js';
 import { CMD, CMD_FLAG, NBD_ERROR } from './nbd-words.js';
 import type { Connection, End, Listening } from './network.js';
@@ -44,6 +45,8 @@ export class SimNode implements Listening {
   slowness = 1;
   /** Its disks refused something at some time: it can spare nobody an error. */
   refused = false;
+  /** The other side of its program: what it does for placement. */
+  agent: SimAgent | null = null;
   /** Answers to come that are given twice, the second time later. */
   stutters = 0;
   readonly #options: NodeOptions;
@@ -81,6 +84,11 @@ export class SimNode implements Listening {
     return false;
   }
 
+  /** Connections to an export, or that ask for it. */
+  clientsOf(exportName: string): string[] {
+    return [...this.#connections].filter((each) => !each.gone && each.exportName === exportName).map(({ id }) => `connection ${id}`);
+  }
+
   addExport(name: string, sizeBytes: number): SimDisk {
     const disk = new SimDisk(sizeBytes, this.random.fork(name));
     this.disks.set(name, disk);
@@ -105,6 +113,7 @@ export class SimNode implements Listening {
   resume(): void {
     if (!this.#hung) return;
     this.#hung = false;
+    this.agent?.resume();
     for (const connection of this.#connections) connection.resume();
     for (const request of this.#requests.keys()) this.#scheduleStep(request);
     this.#letIn();
@@ -192,6 +201,7 @@ export class SimNode implements Listening {
   #stop(): void {
     this.#up = false;
     this.#hung = false;
+    this.agent?.stop();
     for (const waiting of this.#requests.values()) waiting.event?.cancel();
     this.#requests.clear();
     this.#newcomers = [];

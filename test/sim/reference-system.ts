@@ -15,7 +15,7 @@ interface Placement {
 }
 
 export function referenceSystem(bugs: readonly Bug[]): SystemUnderTest {
-  return { name: ['reference', ...bugs].join(':'), start: (surroundings) => new Reference(surroundings, new Set(bugs)) };
+  return { name: ['reference', ...bugs].join(':'), protects: false, start: (surroundings) => new Reference(surroundings, new Set(bugs)) };
 }
 
 class Reference implements Incarnation {
@@ -50,6 +50,7 @@ class Reference implements Incarnation {
   }
 
   readonly regionBytes = 4096;
+  readonly guarded = null;
 
   rootOf(): string | null {
     return null;
@@ -109,8 +110,10 @@ class ReferenceVolume implements Device {
   }
 
   status(): Status {
-    const mirrors = this.#mirror === null ? [] : [{ node: this.#mirror.place.name, state: this.#mirrorComplete ? 'synced' : 'copying' }];
-    return { active: this.#active.place.name, activating: this.#activating, mirrors };
+    const { name } = this.#plan;
+    const state = this.#mirrorComplete ? 'synced' : 'copying';
+    const mirrors = this.#mirror === null ? [] : [{ node: this.#mirror.place.name, export: name, state }];
+    return { active: this.#active.place.name, export: name, activating: this.#activating, mirrors };
   }
 
   unsettled(): string | null {

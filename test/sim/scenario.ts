@@ -1,23 +1,28 @@
 // One seed's run from its first event to its verdict: a world is drawn, hosts work while faults strike, then everything is
 // mended and must answer, settle and be alike; at times all power fails at the end, after a flush. The same seed and
 // options always give the same run.
+import type { TargetRef } from '../../gateway/control.js';
 import { type Device, ERRNO } from '../../replication/device.js';
 import { ANSWER_MS, Aftermath, type Phase, type Scene, SETTLE_MS } from './aftermath.js';
 import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } from './checker.js';
 import { HostSession } from './client.js';
+import { ALARM_WEIGHTS } from './alarms.js';
+import { type AlarmPlan, drawLimits, drawPolicy } from './alarm-plan.js';
+import { Cast } from './cast.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
-import { drawWeights, type Fault, JOURNAL_WEIGHTS, type Stage, strike } from './faults.js';
+import { drawWeights, type Fault, JOURNAL_WEIGHTS, type Stage, strike, type Wish } from './faults.js';
 import type { Operation } from './history.js';
-import { drawFeatures } from './node-features.js';
 import type { SimNode } from './node.js';
 import { Random } from './random.js';
 import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
+import { Signs } from './signs.js';
 import { SimWorld } from './sim-world.js';
 import { GatewayLife } from './surroundings.js';
 import { Vigil } from './vigil.js';
-import type { Answer, Incarnation, NodePlace, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import { Warden } from './warden.js';
+import type { Answer, CopyUnderWay, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
   seed: number;
@@ -32,6 +37,8 @@ export interface ScenarioOptions {
   /** What policy the volumes have; instead of what the seed would draw. */
   durability?: Durability;
   whenFull?: Surroundings['whenFull'];
+  /** Do verdicts move the volumes? Instead of what the seed would draw; never where `weights` are given unless told. */
+  protection?: boolean;
 }
 
 export interface ScenarioResult {
@@ -40,9 +47,12 @@ export interface ScenarioResult {
   world: SimWorld;
 }
 
+/** How many of the seeds run under protection. */
+const PROTECTED_SHARE = 1 / 3;
 const GIVE_UP_MS = 20_000;
 /** Virtual time within which the load must be over. */
 const LOAD_MS = 900_000;
+const PROTECTED_SETTLE_MS = 2_400_000;
 const EVENTS_MAX = 2_000_000;
 /** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
 const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
@@ -82,13 +92,13 @@ class Run {
   readonly #system: SystemUnderTest;
   readonly #options: ScenarioOptions;
   readonly #random: Random;
-  readonly #volumes: VolumePlan[] = [];
-  readonly #places: NodePlace[] = [];
+  readonly #volumes: readonly VolumePlan[];
+  readonly #cast: Cast;
+  /** Not null: volumes are under protection. */
+  readonly #alarms: { random: Random; plan: AlarmPlan; signs: Signs; warden: Warden } | null;
   readonly #sessions: HostSession[] = [];
   readonly #last = new Map<string, Status>();
   readonly #vigil: Vigil;
-  /** What is somebody else's on a node, and must stay as it is. */
-  readonly #foreign: { node: SimNode; volume: string; contents: Buffer }[] = [];
   readonly #lulls: number;
   readonly #durability: Durability;
   readonly #whenFull: Surroundings['whenFull'];
@@ -108,8 +118,13 @@ class Run {
     this.#random = new Random(options.seed, 'scenario');
     this.#operationsLeft = options.operations;
     this.#vigil = new Vigil(this.world, () => this.#incarnation);
-    this.#drawNodes();
-    this.#drawForeign();
+    this.#alarms = this.#drawAlarms();
+    this.#cast = new Cast(this.world, this.#random, this.#alarms?.random ?? null, (node, name) =>
+      this.#alarms?.warden.frees({ node, export: name }),
+    );
+    this.#volumes = this.#cast.volumes;
+    for (const { name, node } of this.#volumes) this.#last.set(name, { active: node, export: name, activating: null, mirrors: [] });
+    this.#alarms?.warden.plays(this.#cast);
     // A stream of its own: all else is the same whatever is drawn.
     this.#durability = options.durability ?? new Random(options.seed, 'durability').pick(DURABILITIES);
     this.#whenFull = options.whenFull ?? (new Random(options.seed, 'when full').chance(0.25) ? 'fall-back' : 'slow');
@@ -132,7 +147,7 @@ class Run {
       (await phase('load', LOAD_MS, () => this.#operationsLeft === 0 && this.#faults.length === 0)) &&
       (await phase('faults end', LOAD_MS, () => this.#heal())) &&
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
-      (await phase('settling', SETTLE_MS, () => this.#unsettled() === null)) &&
+      (await phase('settling', this.#settleMs, () => this.#unsettled() === null)) &&
       (await this.#aftermath(phase, violations));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
     this.#life?.crash();
@@ -160,44 +175,21 @@ class Run {
     return ended;
   }
 
-  #drawNodes(): void {
-    const random = this.#random;
-    const zombieMs = random.pick([100, 400, 1000]);
-    for (const name of ['a', 'b', 'c']) {
-      const fencing = random.chance(0.3);
-      const node = this.world.addNode(name, {
-        features: drawFeatures(random, fencing),
-        fencing,
-        zombieMs,
-        serviceMs: random.pick([0.2, 1, 4]),
-      });
-      this.#places.push({ name, address: node.address, fencing, zombieMs: fencing ? 0 : zombieMs });
-    }
-    const sizeBytes = random.pick([131_072, 262_144, 524_288]);
-    this.#volumes.push({ name: 'vol0', sizeBytes, node: random.pick(this.world.nodes).name });
-    for (const volume of this.#volumes) {
-      for (const node of this.world.nodes) node.addExport(volume.name, sizeBytes);
-      this.#last.set(volume.name, { active: volume.node, activating: null, mirrors: [] });
-    }
-  }
-
-  /** At times a node other than the first has data of somebody else where a copy could be. */
-  #drawForeign(): void {
-    const random = this.#random;
-    if (!random.chance(0.15)) return;
-    const { name, node: first } = this.#volumes[0];
-    const node = random.pick(this.world.nodes.filter((each) => each.name !== first));
-    const disk = node.disks.get(name)!;
-    const from = random.int(disk.blocks);
-    disk.occupy(from, random.between(1, disk.blocks - from));
-    this.#foreign.push({ node, volume: name, contents: Buffer.from(disk.contents) });
+  /** From a stream of its own, as all that is only drawn under protection. */
+  #drawAlarms(): { random: Random; plan: AlarmPlan; signs: Signs; warden: Warden } | null {
+    const { seed, protection, weights } = this.#options;
+    const random = new Random(seed, 'protection');
+    const drawn = random.chance(PROTECTED_SHARE) && weights === undefined;
+    if (!(protection ?? drawn) || !this.#system.protects) return null;
+    const plan = { policy: drawPolicy(random), limits: drawLimits(random), spares: new Map<string, string[]>() };
+    return { random, plan, signs: new Signs(), warden: new Warden(this.world, plan) };
   }
 
   #drawSessions(): void {
     const random = this.#random;
     const thinkMs = random.pick([1, 5, 30]);
     for (let number = 0; number < this.#options.sessions; number += 1) {
-      const volume = random.pick(this.#volumes);
+      const volume = this.#alarms === null ? random.pick(this.#volumes) : this.#volumes[number % this.#volumes.length];
       const blocks = volume.sizeBytes / BLOCK_BYTES;
       const hotBlocks = random.pick([2, 8, 32, 128]);
       const workload = {
@@ -218,13 +210,23 @@ class Run {
     }
   }
 
+  /** Protection tries again for as long as it takes, ever less often. */
+  get #settleMs(): number {
+    return this.#alarms === null ? SETTLE_MS : PROTECTED_SETTLE_MS;
+  }
+
   #drawFaults(): void {
     const random = this.#random;
     const { faults, operations } = this.#options;
-    const weights = { ...(this.#options.weights ?? drawWeights(random)), ...(this.#durability === 'journal' && JOURNAL_WEIGHTS) };
+    const weights = {
+      ...(this.#options.weights ?? drawWeights(random)),
+      ...(this.#durability === 'journal' && JOURNAL_WEIGHTS),
+      ...(this.#alarms !== null && this.#options.weights === undefined && ALARM_WEIGHTS),
+    };
     // What a gateway knows of contents it forgets when it crashes.
     if (weights.contents) weights.disaster = 0;
-    const drawn: Fault[] = random.chance(0.75) ? ['add-mirror'] : [];
+    const drawn: Fault[] = random.chance(this.#alarms === null ? 0.75 : 0.25) ? ['add-mirror'] : [];
+    if (this.#alarms !== null) drawn.push('verdict');
     for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights));
     for (const [index, fault] of drawn.entries()) {
       const first = index === 0 && fault === 'add-mirror';
@@ -260,14 +262,21 @@ class Run {
       crashGateway: (downMs) => this.#crashGateway(downMs),
       powerLost: (node) => this.#markPowerLoss(node),
       wish: (what, volume, node) => void this.#wish(what, volume, node),
+      alarms: this.#alarms && { signs: this.#alarms.signs, guarded: () => this.#incarnation?.guarded ?? null },
     };
   }
 
   #startGateway(): void {
     const { seed } = this.#options;
     const hedgeAfterMs = new Random(seed, 'hedge').pick([null, null, 2, 10]);
-    const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull };
-    const life = new GatewayLife(this.world, this.#places, this.#volumes, plan);
+    const alarms = this.#alarms && {
+      plan: { ...this.#alarms.plan, spares: this.#cast.spares },
+      signs: this.#alarms.signs,
+      trims: (target: TargetRef) => this.#alarms!.warden.frees(target),
+      begins: (copy: CopyUnderWay, running: readonly CopyUnderWay[]) => this.#alarms!.warden.begins(copy, running),
+    };
+    const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull, alarms };
+    const life = new GatewayLife(this.world, this.#cast.places, this.#volumes, plan);
     this.#life = life;
     this.world.trace(() => 'the gateway starts');
     this.#incarnation = this.#system.start(life);
@@ -309,7 +318,7 @@ class Run {
     return this.#incarnation?.status(volume) ?? this.#last.get(volume)!;
   }
 
-  async #wish(what: 'add-mirror' | 'remove-mirror' | 'flip' | 'scrub', volume: string, node: string): Promise<Answer | null> {
+  async #wish(what: Wish, volume: string, node: string): Promise<Answer | null> {
     const incarnation = this.#incarnation;
     if (incarnation === null) return null;
     this.#wishes += 1;
@@ -319,7 +328,9 @@ class Run {
       'remove-mirror': () => incarnation.removeMirror(volume, node),
       flip: () => incarnation.flip(volume, node),
       scrub: () => incarnation.scrub(volume),
+      rollback: async () => (await incarnation.guarded?.rollback(volume)) ?? { ok: false, text: 'nothing is protected' },
     };
+    this.#alarms?.warden.asked(what, volume, node);
     let answer: Answer;
     try {
       answer = await ask[what]();
@@ -329,6 +340,7 @@ class Run {
     }
     if (incarnation !== this.#incarnation) return null;
     this.#wishes -= 1;
+    if (!answer.ok) this.#alarms?.warden.refused(what, volume, node);
     this.world.trace(() => `${what} ${node}: ${answer.ok ? 'done' : 'refused'}: ${answer.text}`);
     this.world.moment(`wish ${what} ${answer.ok ? 'granted' : 'refused'}`);
     return answer;
@@ -366,7 +378,8 @@ class Run {
     }
     // What nobody answered may still take effect: what hosts read before would differ from the disks.
     for (const node of this.world.nodes) if (node.hasOldRequests) return `requests that nobody waits for may still land on ${node.name}`;
-    return null;
+    const { warden } = this.#alarms ?? {};
+    return warden?.restless(this.#incarnation) ?? warden?.staying(this.#incarnation) ?? null;
   }
 
   #sessionOf(volume: VolumePlan): HostSession {
@@ -387,11 +400,11 @@ class Run {
     const garbage = this.#sessions.find((session) => session.garbage !== null);
     for (const violation of violations) if (violation.property === 'garbage') violation.text += `: ${garbage?.garbage}`;
     violations.push(...checkErrors(history, (operation) => this.#excused(operation)), ...checkWaits(history, WAIT_MAX_MS));
-    violations.push(...this.#vigil.violations);
+    violations.push(...this.#vigil.violations, ...(this.#alarms?.warden.violations ?? []));
     if (this.world.counts.has('fact damage') && !this.#damaged())
       violations.push({ property: 'integrity', text: 'copies were said to be damaged where nothing was' });
-    for (const { node, volume, contents } of this.#foreign) {
-      if (node.disks.get(volume)!.contents.equals(contents)) continue;
+    for (const { node, disk, contents } of this.#cast.foreign) {
+      if (disk.contents.equals(contents)) continue;
       violations.push({ property: 'integrity', text: `somebody else's data on ${node.name} was overwritten` });
     }
     return violations;

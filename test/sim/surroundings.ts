@@ -3,18 +3,21 @@
 import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer } from '../../gateway/wire.js';
 import type { Clock, Log, Timer } from '../../replication/world.js';
+import type { SimAgent } from './agent.js';
 import { sum } from './hasher.js';
 import type { SimJournalFiles } from './journal-disk.js';
 import type { Connection } from './network.js';
 import type { SimRecords } from './records.js';
 import type { SimWorld } from './sim-world.js';
-import type { NodePlace, Surroundings, VolumePlan } from './system.js';
+import type { AlarmSurroundings, NodeAgent, NodePlace, Surroundings, VolumePlan } from './system.js';
 
 export interface LifePlan {
   giveUpAfterMs: number;
   hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
   durability: VolumeSettings['durability'];
   whenFull: VolumeSettings['whenFull'];
+  /** Null: no protection. */
+  alarms: Omit<AlarmSurroundings, 'agent'> | null;
 }
 
 export class GatewayLife implements Surroundings {
@@ -29,6 +32,7 @@ export class GatewayLife implements Surroundings {
   readonly volumes: readonly VolumePlan[];
   readonly giveUpAfterMs: number;
   readonly hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
+  readonly alarms: AlarmSurroundings | null;
   readonly #world: SimWorld;
   readonly #connections: Connection[] = [];
   #dead = false;
@@ -41,6 +45,7 @@ export class GatewayLife implements Surroundings {
     this.hedgeAfterMs = plan.hedgeAfterMs;
     this.durability = plan.durability;
     this.whenFull = plan.whenFull;
+    this.alarms = plan.alarms && { ...plan.alarms, agent: (node) => this.#agent(world.node(node).agent!) };
     this.clock = {
       nowMs: () => world.scheduler.nowMs,
       wallMs: () => world.wallMs,
@@ -73,6 +78,23 @@ export class GatewayLife implements Surroundings {
     for (const connection of this.#connections) connection.gateway.silence();
     this.records.crash();
     this.journals.crash();
+  }
+
+  /** An agent whose answers a dead gateway does not hear. */
+  #agent(agent: SimAgent): NodeAgent {
+    const heard = <T>(answer: Promise<T>): Promise<T> =>
+      new Promise((resolve) => {
+        void answer.then((value) => {
+          if (!this.#dead) resolve(value);
+        });
+      });
+    return {
+      capacityBytes: agent.capacityBytes,
+      createExport: (wish) => heard(agent.createExport(wish)),
+      deleteExport: (name, owner) => heard(agent.deleteExport(name, owner)),
+      setEpoch: (name, wish) => heard(agent.setEpoch(name, wish)),
+      look: () => heard(agent.look()),
+    };
   }
 
   /** Timers fire late, never early. */

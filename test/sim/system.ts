@@ -1,13 +1,17 @@
 // What the simulator tests, as it sees it: something that, given a world, serves volumes and takes an operator's wishes.
 // One implementation wires the real gateway, another is a small reference with bugs that can be switched on.
-import type { FlipCertificate } from '../../gateway/control.js';
+import type { FlipCertificate, TargetRef } from '../../gateway/control.js';
+import type { ProtectionView } from '../../gateway/protection/view.js';
 import type { JournalFiles } from '../../gateway/volume/journaling.js';
 import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer, WireAddress } from '../../gateway/wire.js';
 import type { Device } from '../../replication/device.js';
 import type { Clock, Log, Records } from '../../replication/world.js';
+import type { SimAgent } from './agent.js';
+import type { AlarmPlan } from './alarm-plan.js';
+import type { Signs } from './signs.js';
 
-/** A storage node as the system's configuration names it. Each has an export for each volume, of the volume's name. */
+/** A storage node as the system's configuration names it. Without protection each has an export for each volume, of the volume's name. */
 export interface NodePlace {
   name: string;
   address: WireAddress;
@@ -42,13 +46,57 @@ export interface Surroundings {
   count(what: string): void;
   /** A mirror takes over that has what was flushed, and perhaps no more. */
   takeover(volume: string, node: string): void;
+  /** Null: nothing predicts, and mirrors and flips come from operators alone. */
+  alarms: AlarmSurroundings | null;
+}
+
+/** What protection has of the world besides. */
+export interface AlarmSurroundings {
+  plan: AlarmPlan;
+  signs: Signs;
+  agent(node: string): NodeAgent;
+  /** A plain node's export is about to be zeroed, or was. */
+  trims(target: TargetRef): void;
+  /** Protection begins a copy while others are under way. */
+  begins(copy: CopyUnderWay, running: readonly CopyUnderWay[]): void;
+}
+
+/** A first copy of a volume that is being made on `node`, read from `source`. */
+export interface CopyUnderWay {
+  volume: string;
+  node: string;
+  source: string;
+}
+
+/** The calls of SimAgent; those of a gateway that crashed are never answered. */
+export type NodeAgent = Pick<SimAgent, 'createExport' | 'deleteExport' | 'setEpoch' | 'look' | 'capacityBytes'>;
+
+/** What an incarnation under protection can be asked and told besides. */
+export interface Guarded {
+  rollback(volume: string): Promise<Answer>;
+  /** Somebody outside says that the node fails with this probability. */
+  giveVerdict(node: string, probability: number): Promise<Answer>;
+  /** The node shows other signs than before. */
+  fresh(node: string): void;
+  /** Nodes over which a verdict stands. */
+  alarmed(): string[];
+  /** Undefined: the volume is not protected yet. */
+  view(volume: string): ProtectionView | undefined;
 }
 
 export interface Status {
   active: string;
+  /** Its export there. */
+  export: string;
   /** Another node that may be becoming the active one; null: none. */
   activating: string | null;
-  mirrors: { node: string; state: string }[];
+  mirrors: { node: string; export: string; state: string }[];
+}
+
+/** The export in which a node has its copy; where it has none, the one it had at the start. */
+export function exportOn({ active, export: name, mirrors }: Status, node: string, volume: string): string {
+  if (node === active) return name;
+  return mirrors.find((mirror) => mirror.node === node)?.export ?? volume;
 }
 
 /** A wish's outcome, in words; `ok` false: refused. */
@@ -78,9 +126,13 @@ export interface Incarnation {
   excess(volume: string, largestBytes: number): string | null;
   /** Null: nothing is left to be copied, sent again or waited for. Else what is. */
   unsettled(volume: string): string | null;
+  /** Null: there is no protection. */
+  readonly guarded: Guarded | null;
 }
 
 export interface SystemUnderTest {
   readonly name: string;
+  /** It acts on verdicts where its surroundings have them. */
+  readonly protects: boolean;
   start(surroundings: Surroundings): Incarnation;
 }
