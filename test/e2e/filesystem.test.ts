@@ -5,9 +5,9 @@ import assert from 'node:assert/strict';
 import { truncate, writeFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
-import { FILE_SYSTEMS, type FileSystem } from '../support/file-system.js';
+import { FileHost } from '../support/file-host.js';
+import { FILE_SYSTEM_PROGRAMS, FILE_SYSTEMS, type FileSystem } from '../support/file-system.js';
 import { FileTree } from '../support/file-tree.js';
-import { FileWriter } from '../support/file-writer.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { LoopMount, noLoopMount } from '../support/loop-mount.js';
 import { runPeer } from '../support/nbd-testbed.js';
@@ -20,7 +20,8 @@ const test = suite('e2e: file system');
 const MIB = 1024 * 1024;
 /** FORESTALL_SEED plays another one. */
 const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
-const PROGRAMS = ['nbdkit', 'nbdfuse', 'busybox', 'mkfs.ext4', 'mkfs.xfs'];
+const POWER_LOSSES = 6;
+const PROGRAMS = ['nbdkit', 'nbdfuse', 'busybox', ...FILE_SYSTEM_PROGRAMS];
 
 /** An nbdkit with a file for the file system to come; the file and the node have its name. */
 async function diskNode(site: Site, { name, sizeMiB }: FileSystem, filters: string[] = [], parameters: string[] = []): Promise<NbdkitNode> {
@@ -31,6 +32,13 @@ async function diskNode(site: Site, { name, sizeMiB }: FileSystem, filters: stri
 
 const volumes = (policy: string) =>
   FILE_SYSTEMS.map(({ name, sizeMiB }) => ({ name, size: `${sizeMiB}MiB`, node: name, export: '', policy }));
+
+function hostsOf(site: Site, gateway: GatewayProcess, durableShare: number): FileHost[] {
+  return FILE_SYSTEMS.map((fileSystem) => {
+    const tree = new FileTree({ random: new Random(SEED, fileSystem.name), bytesMax: 32 * MIB, durableShare });
+    return new FileHost(fileSystem, tree, () => LoopMount.attach(site, gateway.uri(fileSystem.name), fileSystem, tree.pool));
+  });
+}
 
 /** For each file system at the same time. */
 const each = async <T>(things: T[], act: (thing: T) => Promise<unknown>): Promise<void> => void (await Promise.all(things.map(act)));
@@ -56,7 +64,7 @@ mountTest(
       volumes: volumes('manual'),
       policies: { manual: { flip: { automatic: false }, scrub: { afterMirror: false } } },
     });
-    const hosts = FILE_SYSTEMS.map((fileSystem) => new Host(site, gateway, fileSystem, 0.3));
+    const hosts = hostsOf(site, gateway, 0.3);
     await each(hosts, async (host) => {
       await host.start();
       await host.writer.progress(40);
@@ -91,7 +99,7 @@ mountTest(
       );
       assert.deepEqual([active.node, epoch, mirrors.length], ['b', 3, 1]);
       const old = site.path(`${host.name}.img`);
-      await host.inspectAnew(old);
+      await host.inspect(old);
       const compared = await runPeer('cmp', [old, site.path('b', `${active.export}.img`)], { timeoutMs: 60_000 });
       assert.equal(compared.status, 0, `the copies are equal: ${compared.stdout}${compared.stderr}`);
     });
@@ -108,16 +116,18 @@ mountTest(
       volumes: volumes('alone'),
       policies: { alone: { mirror: { onPrediction: 0 } } },
     });
-    const hosts = FILE_SYSTEMS.map((fileSystem) => new Host(site, gateway, fileSystem, 1));
+    const hosts = hostsOf(site, gateway, 1);
     await each(hosts, async (host) => {
       await host.start();
       await host.writer.progress(25);
     });
     const losePower = () => each(disks, (disk) => disk.kill());
     // Of this no host knows.
-    await losePower();
-    await each(disks, (disk) => disk.start());
-    await each(hosts, ({ writer }) => writer.progress(25));
+    for (let loss = 0; loss < POWER_LOSSES; loss += 1) {
+      await losePower();
+      await each(disks, (disk) => disk.start());
+      await each(hosts, ({ writer }) => writer.progress(5));
+    }
     const crashes: [string, () => Promise<unknown>][] = [
       ['the gateway', () => gateway.kill()],
       ['the gateway and the nodes', () => Promise.all([gateway.kill(), losePower()])],
@@ -129,93 +139,17 @@ mountTest(
       await gateway.start();
       print(`  killed: ${what}`);
       await each(hosts, async (host) => {
-        await host.restart();
+        await host.crash();
+        await host.recover();
         await host.writer.progress(25);
       });
     }
     await each(hosts, async (host) => {
       await host.stop();
-      await host.inspectAnew();
+      await host.inspect();
     });
   },
 );
-
-/** A machine with one of the volumes mounted, and a program that writes files there. */
-class Host {
-  readonly fileSystem: FileSystem;
-  readonly tree: FileTree;
-  readonly #attach: () => Promise<LoopMount>;
-  #mount: LoopMount | null = null;
-  #writer: FileWriter | null = null;
-
-  constructor(site: Site, gateway: GatewayProcess, fileSystem: FileSystem, durableShare: number) {
-    this.fileSystem = fileSystem;
-    this.tree = new FileTree({ random: new Random(SEED, fileSystem.name), bytesMax: 32 * MIB, durableShare });
-    this.#attach = () => LoopMount.attach(site, gateway.uri(fileSystem.name), fileSystem, this.tree.pool);
-  }
-
-  get name(): string {
-    return this.fileSystem.name;
-  }
-
-  get writer(): FileWriter {
-    assert(this.#writer !== null, 'it was started');
-    return this.#writer;
-  }
-
-  /** Makes the file system and writes to it until `stop`. */
-  async start(): Promise<void> {
-    this.#mount = await this.#attach();
-    await this.#mount.make();
-    await this.#write(this.#mount);
-  }
-
-  async stop(): Promise<void> {
-    await this.writer.stop();
-    await this.#mount?.unmount();
-    await this.#mount?.detach();
-  }
-
-  /** The machine is gone with all that it had not written, and starts again: the journal is replayed, and all that was durable is there. */
-  async restart(): Promise<void> {
-    await this.writer.end();
-    await this.#mount?.crash();
-    this.#mount = await this.#attach();
-    await this.#mount.mount(this.fileSystem.mountOptions);
-    const inDoubt = this.writer.forgetOpenStep();
-    await this.#mount.shell.run(`rm -f ${inDoubt.map((name) => `"$tree/${name}"`).join(' ')}`);
-    await this.#mount.unmount();
-    await this.inspect(this.#mount);
-    await this.#write(this.#mount);
-  }
-
-  /** Looks at what `mount` shows: clean, and every file what it must be. */
-  async inspect(mount: LoopMount): Promise<void> {
-    await mount.check();
-    await mount.mount(this.fileSystem.readOnlyOptions);
-    assert.deepEqual(this.tree.differences(await mount.shell.run(FileTree.listing)), []);
-    await mount.unmount();
-    const { files, directories, bytes } = this.tree.size;
-    const { steps, durableSteps, slowestMs } = this.writer;
-    print(
-      `  ${this.name}: after ${steps} steps (${durableSteps} durable, slowest ${slowestMs.toFixed(0)} ms) ${files} files in ${directories} directories, ${(bytes / MIB).toFixed(0)} MiB, are whole`,
-    );
-  }
-
-  /** As `inspect`, through a new connection and empty caches; `copy` is the file of another copy, to be clean too. */
-  async inspectAnew(copy?: string): Promise<void> {
-    const mount = await this.#attach();
-    await this.inspect(mount);
-    if (copy !== undefined) await mount.check(copy);
-    await mount.detach();
-  }
-
-  async #write(mount: LoopMount): Promise<void> {
-    await mount.mount(this.fileSystem.mountOptions);
-    this.#writer = new FileWriter(mount.shell, this.tree);
-    this.#writer.start();
-  }
-}
 
 function print(line: string): void {
   process.stdout.write(`${line}\n`);

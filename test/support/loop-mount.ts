@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, readFileSync } from 'node:fs';
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { eventually } from './eventually.js';
-import type { FileSystem } from './file-system.js';
+import type { Disk, FileSystem } from './file-system.js';
 import { type Shell, ShellPort } from './shell.js';
 import type { Site } from './site.js';
 import { StartedProgram } from './started-program.js';
@@ -22,19 +22,16 @@ export function noLoopMount(fileSystems: FileSystem[]): string | null {
   return lacking === undefined ? null : `the kernel has no ${lacking.name}`;
 }
 
-export class LoopMount {
-  /** Its `$file` is the volume, `$tree` where it is mounted, `$pool` the file of random bytes. */
+export class LoopMount implements Disk {
   readonly shell: Shell;
-  readonly #fileSystem: FileSystem;
   readonly #nbdfuse: StartedProgram;
 
-  private constructor(fileSystem: FileSystem, nbdfuse: StartedProgram, shell: Shell) {
-    this.#fileSystem = fileSystem;
+  private constructor(nbdfuse: StartedProgram, shell: Shell) {
     this.#nbdfuse = nbdfuse;
     this.shell = shell;
   }
 
-  /** Shows `uri` as a file, through a page cache that holds nothing yet; not mounted. `pool` is what files are made of. */
+  /** Shows `uri` as a file, through a page cache that holds nothing yet. `pool` is what files are made of. */
   static async attach(site: Site, uri: string, fileSystem: FileSystem, pool: Buffer): Promise<LoopMount> {
     const [directory, tree] = [site.path(`${fileSystem.name}.nbdfuse`), site.path(`${fileSystem.name}.tree`)];
     const [ready, poolFile] = [site.path(`${fileSystem.name}.pid`), site.path(`${fileSystem.name}.pool`)];
@@ -53,36 +50,17 @@ export class LoopMount {
     const inside = ['--target', String(nbdfuse.pid), '--mount', 'unshare', ...NAMESPACE, '--pid', '--fork', '--kill-child'];
     const dial = ['busybox', 'nc', '127.0.0.1', String(port.port), '-e', 'busybox', 'sh'];
     const shell = await port.shell(StartedProgram.start(site, 'nsenter', [...inside, ...dial]));
-    await shell.run(`file=${directory}/nbd tree=${tree} pool=${poolFile}`);
-    return new LoopMount(fileSystem, nbdfuse, shell);
+    await shell.run(`disk=${directory}/nbd tree=${tree} pool=${poolFile}`);
+    return new LoopMount(nbdfuse, shell);
   }
 
-  async make(): Promise<void> {
-    await this.shell.run(`${this.#fileSystem.make} "$file"`);
-  }
-
-  async mount(options: string): Promise<void> {
-    await this.shell.run(`mount -t ${this.#fileSystem.name} -o loop,${options} "$file" "$tree"`);
-  }
-
-  async unmount(): Promise<void> {
-    await this.shell.run('umount "$tree"');
-  }
-
-  /** Of what is not mounted. */
   async detach(): Promise<void> {
     await this.shell.program.kill();
     await this.#nbdfuse.kill();
   }
 
-  /** As if the machine lost its power: nothing of what it has not written is written. */
   async crash(): Promise<void> {
     await this.#nbdfuse.kill();
     await this.shell.program.kill();
-  }
-
-  /** Whether it is clean; changes nothing. `file` is another copy of it. */
-  async check(file = '$file'): Promise<void> {
-    await this.shell.run(`${this.#fileSystem.check} "${file}"`);
   }
 }

@@ -39,11 +39,15 @@ export class ShellPort {
 
   /** The next shell that dials; `program` is what it lives in. */
   async shell(program: StartedProgram): Promise<Shell> {
-    const deadline = AbortSignal.timeout(DIALS_WITHIN_MS);
-    const dialled = once(this.#server, 'connection', { signal: deadline }) as Promise<[Socket]>;
-    const ended = program.ended.then((): never => assert.fail(`${program.name} ended: ${program.tail}`));
-    const [socket] = await Promise.race([dialled, ended]);
-    return new Shell(socket, program);
+    const late = AbortSignal.timeout(DIALS_WITHIN_MS);
+    const ended = new AbortController();
+    void program.ended.then(() => ended.abort());
+    try {
+      const [socket] = (await once(this.#server, 'connection', { signal: AbortSignal.any([late, ended.signal]) })) as [Socket];
+      return new Shell(socket, program);
+    } catch (error) {
+      throw new Error(`no shell in ${program.name}: ${program.tail}`, { cause: error });
+    }
   }
 }
 

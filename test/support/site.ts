@@ -20,7 +20,10 @@ const PACKAGES: Record<string, string> = {
   'nbd-server': 'nbd-server',
   busybox: 'busybox-static',
   'mkfs.ext4': 'e2fsprogs',
+  e2fsck: 'e2fsprogs',
   'mkfs.xfs': 'xfsprogs',
+  xfs_repair: 'xfsprogs',
+  'qemu-system-x86_64': 'qemu-system-x86',
 };
 
 export class Site {
