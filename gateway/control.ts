@@ -134,6 +134,8 @@ export type VolumeFact =
   | { type: 'journal-state'; state: JournalView['state']; reason: string | null }
   /** A mirror has by the journal all that hosts flushed, while the active target does not answer since the start. */
   | { type: 'journal-replayed'; target: TargetRef; records: number }
+  /** Writes go on without marks, because none can be written (reason), or no more do (null). */
+  | { type: 'unmarked'; reason: string | null }
   | { type: 'damage'; offset: number; lengthBytes: number; reason: string };
 
 /** What a policy makes of a node: probability that it fails within the policy's horizon, and whether that is enough. */

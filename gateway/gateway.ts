@@ -35,6 +35,7 @@ import { UsedTargets } from './service/used-targets.js';
 import { VolumeExports } from './service/volume-export.js';
 import { DataDirectory } from './store/data-directory.js';
 import { JournalDirectory } from './store/journal-directory.js';
+import { LatchDirectory } from './store/latch-file.js';
 import { LmdbRecords } from './store/lmdb-records.js';
 
 const CLOSE_GRACE_MS = 5000;
@@ -166,6 +167,7 @@ class Gateway implements RunningGateway {
       fleet: this.#fleet,
       hasher,
       journals: new JournalDirectory(directory.path, hasher.sum),
+      latches: new LatchDirectory(directory.path, this.#log),
       adopt: options.adopt ?? false,
       usedBy: (target, except) => this.#used.usedBy(target, except),
       fact: (name, fact) => this.#fact(name, fact),

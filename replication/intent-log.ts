@@ -4,10 +4,13 @@
 //
 // Record `mark/<volume>/<extent, 8 hex digits>`: 1. An extent is `extentBytes` of the volume, larger than a region.
 import assert from 'node:assert';
+import type { Latch } from './latch.js';
 import type { Change, Clock, Log, Records } from './world.js';
 
 const STATE = { CLEAN: 0, MARKING: 1, MARKED: 2, CLEARING: 3 } as const;
 const RETRY_MS = 200;
+/** Marks in one transaction. */
+const MARKS_AT_ONCE = 4096;
 
 /** A write that waits for its marks. */
 export interface MarkWaiter {
@@ -25,6 +28,8 @@ export interface IntentLogOptions {
   extentBytes: number;
   /** Further changes that must be durable together with a mark. */
   onMark(extent: number): Change[];
+  /** Writes go on without marks (reason: why none can be written), or no more do (null). */
+  unmarked(reason: string | null): void;
 }
 
 export class IntentLog {
@@ -40,6 +45,12 @@ export class IntentLog {
   #wanted = new Set<number>();
   #waiters: MarkWaiter[] = [];
   #committing = false;
+  #failing = false;
+  #latch: Latch | null = null;
+  /** The latch is set: every extent counts as marked, also for a restart, and marks are written when they can be. */
+  #latched = false;
+  /** What is being done to the latch, one after the other. */
+  #latching: Promise<void> | null = null;
 
   constructor(options: IntentLogOptions) {
     this.#options = options;
@@ -62,20 +73,36 @@ export class IntentLog {
   }
 
   isMarked(extent: number): boolean {
-    return this.#states[extent] === STATE.MARKED;
+    return this.#latched || this.#states[extent] === STATE.MARKED;
   }
 
   /** Neither marked nor about to be, and not being cleared. */
   isClean(extent: number): boolean {
-    return this.#states[extent] === STATE.CLEAN;
+    return !this.#latched && this.#states[extent] === STATE.CLEAN;
+  }
+
+  /**
+   * What is set when no mark can be written (rule 21). Where it was found set, an earlier gateway may have written anywhere: every
+   * extent counts as marked until all are. Before the first write.
+   */
+  use(latch: Latch): void {
+    this.#latch = latch;
+    if (!latch.wasSet) return;
+    this.#latched = true;
+    for (let extent = 0; extent < this.extents; extent += 1) this.#wantOne(extent);
+    if (this.#wanted.size === 0) this.#clearLatch();
+    else this.#commitSoon();
   }
 
   /** May a write to this range be sent now? Notes that the range is being written when it may. */
   admit(offset: number, lengthBytes: number): boolean {
     const first = Math.floor(offset / this.extentBytes);
     const last = Math.floor((offset + lengthBytes - 1) / this.extentBytes);
-    for (let extent = first; extent <= last; extent += 1) if (this.#states[extent] !== STATE.MARKED) return false;
+    for (let extent = first; extent <= last; extent += 1) if (!this.#mayWrite(extent)) return false;
     this.#touches += 1;
+    if (this.#latched) {
+      for (let extent = first; extent <= last; extent += 1) this.#wantOne(extent);
+    }
     for (let extent = first; extent <= last; extent += 1) this.#touched[extent] = this.#touches;
     return true;
   }
@@ -131,6 +158,7 @@ export class IntentLog {
       assert(this.#states[extent] === STATE.CLEARING);
       this.#states[extent] = STATE.CLEAN;
     }
+    if (this.#latched) this.#serve();
     for (const waiter of this.#waiters) this.#want(waiter);
     this.#commitSoon();
     return durable ? clearing : [];
@@ -139,12 +167,19 @@ export class IntentLog {
   #want(waiter: MarkWaiter): void {
     const first = Math.floor(waiter.markOffset / this.extentBytes);
     const last = Math.floor((waiter.markOffset + waiter.markLength - 1) / this.extentBytes);
-    for (let extent = first; extent <= last; extent += 1) {
-      if (this.#states[extent] === STATE.CLEAN) {
-        this.#states[extent] = STATE.MARKING;
-        this.#wanted.add(extent);
-      }
-    }
+    for (let extent = first; extent <= last; extent += 1) this.#wantOne(extent);
+  }
+
+  #wantOne(extent: number): void {
+    if (this.#states[extent] !== STATE.CLEAN) return;
+    this.#states[extent] = STATE.MARKING;
+    this.#wanted.add(extent);
+  }
+
+  /** Its mark is durable, or the latch is instead and no clearing of the mark is under way, which could end after the latch is clear. */
+  #mayWrite(extent: number): boolean {
+    const state = this.#states[extent];
+    return state === STATE.MARKED || (this.#latched && state !== STATE.CLEARING);
   }
 
   #commitSoon(): void {
@@ -155,16 +190,23 @@ export class IntentLog {
   }
 
   async #commit(): Promise<void> {
-    const extents = [...this.#wanted];
-    this.#wanted.clear();
+    const extents: number[] = [];
+    for (const extent of this.#wanted) {
+      if (extents.length === MARKS_AT_ONCE) break;
+      extents.push(extent);
+      this.#wanted.delete(extent);
+    }
     if (extents.length > 0) {
       const batch: Change[] = [];
       for (const extent of extents) batch.push({ put: this.#key(extent), value: 1 }, ...this.#options.onMark(extent));
       try {
         await this.#options.records.commit(batch);
       } catch (error) {
-        // Rule 21: without the mark no write may go. They wait, and it is tried again.
-        this.#options.log.error({ error, volume: this.#options.volume }, 'the intent log cannot be written: writes to this volume wait');
+        // Rule 21: without the mark no write may go, unless the latch stands for it. It is tried again.
+        if (!this.#failing)
+          this.#options.log.error({ error, volume: this.#options.volume }, 'the intent log cannot be written; it is tried again');
+        this.#failing = true;
+        this.#setLatch((error as Error).message);
         for (const extent of extents) this.#wanted.add(extent);
         this.#options.clock.after(RETRY_MS, () => {
           this.#committing = false;
@@ -172,6 +214,7 @@ export class IntentLog {
         });
         return;
       }
+      this.#failing = false;
       for (const extent of extents) {
         assert(this.#states[extent] === STATE.MARKING);
         this.#states[extent] = STATE.MARKED;
@@ -179,6 +222,13 @@ export class IntentLog {
       }
     }
     this.#committing = false;
+    if (this.#latched && this.#wanted.size === 0) this.#clearLatch();
+    this.#serve();
+    if (this.#wanted.size > 0) this.#commitSoon();
+  }
+
+  /** Lets those go that need not wait any more. */
+  #serve(): void {
     const waiters = this.#waiters;
     this.#waiters = [];
     for (const waiter of waiters) {
@@ -188,13 +238,50 @@ export class IntentLog {
         this.#want(waiter);
       }
     }
-    if (this.#wanted.size > 0) this.#commitSoon();
+  }
+
+  #setLatch(reason: string): void {
+    if (this.#latch === null || this.#latched || this.#latching !== null) return;
+    const { log, volume, unmarked } = this.#options;
+    this.#latching = this.#latch.set().then(
+      () => {
+        this.#latching = null;
+        this.#latched = true;
+        log.error({ volume }, 'hosts go on without marks: a restart of the gateway would copy everything again');
+        unmarked(reason);
+        this.#serve();
+        // The store may have come back meanwhile.
+        this.#commitSoon();
+        if (this.#wanted.size === 0 && !this.#committing) this.#clearLatch();
+      },
+      (error: Error) => {
+        this.#latching = null;
+        log.error({ volume, reason: error.message }, 'the latch cannot be set either: writes to extents that are not marked wait');
+      },
+    );
+  }
+
+  /** Everything that was written is marked. From now on each write needs its mark again; only then the latch goes. */
+  #clearLatch(): void {
+    if (this.#latching !== null) return;
+    const { log, volume, unmarked } = this.#options;
+    this.#latched = false;
+    unmarked(null);
+    this.#latching = this.#latch!.clear().then(
+      () => {
+        this.#latching = null;
+      },
+      (error: Error) => {
+        this.#latching = null;
+        log.warn({ volume, reason: error.message }, 'the latch could not be cleared: a restart would copy everything again');
+      },
+    );
   }
 
   #covers(waiter: MarkWaiter): boolean {
     const first = Math.floor(waiter.markOffset / this.extentBytes);
     const last = Math.floor((waiter.markOffset + waiter.markLength - 1) / this.extentBytes);
-    for (let extent = first; extent <= last; extent += 1) if (this.#states[extent] !== STATE.MARKED) return false;
+    for (let extent = first; extent <= last; extent += 1) if (!this.#mayWrite(extent)) return false;
     return true;
   }
 

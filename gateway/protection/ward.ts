@@ -99,6 +99,7 @@ export class Ward {
         return;
       case 'journal-state':
       case 'journal-replayed':
+      case 'unmarked':
         return;
       default:
         this.tell(fact);

@@ -88,11 +88,21 @@ function eventOf(fact: VolumeFact, volume: string): NewEvent {
         node: fact.target.node,
         details: { export: fact.target.export, records: fact.records },
       };
+    case 'unmarked':
+      return {
+        type: 'volume.unmarked',
+        level: fact.reason === null ? 'info' : 'alert',
+        message:
+          fact.reason === null
+            ? `What is written to ${volume} is marked in the intent log again.`
+            : `The intent log of ${volume} cannot be written: ${fact.reason}. Hosts go on; should the gateway end now, all of the volume is copied to its mirrors again.`,
+        details: { reason: fact.reason },
+      };
     case 'damage':
       return {
         type: 'volume.damage',
         level: 'alert',
-        message: `The copies of ${volume} differ at ${fact.offset} (${plural(fact.lengthBytes, 'byte')}) and nothing says which is right: ${fact.reason}.`,
+        message: `No copy of ${volume} is known to be right at ${fact.offset} (${plural(fact.lengthBytes, 'byte')}), which hosts cannot read until it is written or mended: ${fact.reason}.`,
         details: { offset: fact.offset, lengthBytes: fact.lengthBytes, reason: fact.reason },
       };
   }

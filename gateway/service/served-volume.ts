@@ -3,6 +3,7 @@
 import type { VolumeConfig } from '../../config/config.js';
 import { formatBytes } from '../../config/units.js';
 import type { Hasher } from '../../replication/hasher.js';
+import type { Latches } from '../../replication/latch.js';
 import type { Clock, Log, Records, Timer } from '../../replication/world.js';
 import { type Outcome, refuse, type ScrubReport, type TargetRef, type VolumeFact, type VolumeView } from '../control.js';
 import type { Fleet } from '../fleet/fleet.js';
@@ -24,6 +25,7 @@ export interface ServiceWorld {
   log: Log;
   hasher: Hasher;
   journals: JournalFiles;
+  latches: Latches;
   /** Take targets of a data directory nobody knows (rule 19). */
   adopt: boolean;
   /** The volume that has a copy on the target, but for `except` (rule 20). */
@@ -193,6 +195,7 @@ export class ServedVolume {
       log,
       hasher,
       journals: this.#world.journals,
+      latches: this.#world.latches,
       connect: (target, needs, events, memory) => fleet.connect(target, needs, events, memory),
       fact: (fact) => {
         this.noteFact(fact);

@@ -5,6 +5,7 @@ import type { Device, DeviceRequest } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
 import { RegionSums } from '../../replication/region-sums.js';
+import type { Latch, Latches } from '../../replication/latch.js';
 import type { Clock, Log, Records, Timer } from '../../replication/world.js';
 import type { FlipCertificate, JournalView, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
@@ -49,6 +50,8 @@ export interface VolumeOptions {
   extentBytes?: number;
   connect: Connect;
   journals: JournalFiles;
+  /** Without them writes wait while the store cannot be written. */
+  latches?: Latches;
   /** Told once for each thing that happened. */
   fact(fact: VolumeFact): void;
 }
@@ -69,6 +72,8 @@ export class Volume implements VolumeControl, Device {
   readonly #scrubbing: Scrubbing;
   readonly #sweeper: MarkSweeper;
   readonly #pace: BackgroundPace;
+  readonly #latches: Latches | null;
+  #latch: Latch | null = null;
   #settings: VolumeSettings;
   /** A flip or a change of the mirrors that was wished for is under way: one at a time. */
   #changing: string | null = null;
@@ -80,6 +85,7 @@ export class Volume implements VolumeControl, Device {
     const fact = (told: VolumeFact): void => options.fact(told);
     const settings = (): VolumeSettings => this.#settings;
     this.#settings = options.settings;
+    this.#latches = options.latches ?? null;
     this.#clock = clock;
     const world = { volume, sizeBytes, records, clock, log, hasher, settings, fact };
     const intents: IntentLog = new IntentLog({
@@ -90,6 +96,7 @@ export class Volume implements VolumeControl, Device {
       sizeBytes,
       extentBytes,
       onMark: (extent) => [sums.onMark(extent)],
+      unmarked: (reason) => fact({ type: 'unmarked', reason }),
     });
     const sums: RegionSums = new RegionSums({
       records,
@@ -245,8 +252,13 @@ export class Volume implements VolumeControl, Device {
   async start(): Promise<Outcome<null>> {
     const journal = await this.#journaling.open();
     if (!journal.ok) return journal;
+    this.#latch = (await this.#latches?.open(this.name)) ?? null;
+    if (this.#latch !== null) this.#intents.use(this.#latch);
     const started = this.#start();
-    if (!started.ok) await this.#journaling.close();
+    if (!started.ok) {
+      await this.#journaling.close();
+      await this.#latch?.close();
+    }
     return started;
   }
 
@@ -347,6 +359,7 @@ export class Volume implements VolumeControl, Device {
     this.#intents.dropWaiters();
     if (this.path.inFlight === 0) await this.#sweeper.finish();
     await this.#journaling.close();
+    await this.#latch?.close();
     for (const copy of this.#copies.list) copy.upstream.close();
   }
 

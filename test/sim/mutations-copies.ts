@@ -17,7 +17,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: INTENT_LOG,
-        find: 'if (this.#states[extent] !== STATE.MARKED) return false;\n    this.#touches += 1;',
+        find: 'if (!this.#mayWrite(extent)) return false;\n    this.#touches += 1;',
         replace: 'if (this.#states[extent] === STATE.CLEAN) return false;\n    this.#touches += 1;',
       },
     ],

@@ -101,6 +101,18 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     caughtBy: { weights: { failover: 3, flip: 1 } },
   },
   {
+    name: '21-latch-goes-before-the-marks',
+    breaks: 'after a crash of the gateway a write that only the latch stood for is on one copy only, and nobody knows',
+    edits: [
+      {
+        file: INTENT_LOG,
+        find: 'if (this.#latched && this.#wanted.size === 0) this.#clearLatch();',
+        replace: 'if (this.#latched) this.#clearLatch();',
+      },
+    ],
+    caughtBy: { test: 'test/unit/replication-latch.test.ts' },
+  },
+  {
     name: '21-writes-go-on-without-a-mark',
     breaks: 'after a crash of the gateway a write is on one copy only, and nobody knows',
     edits: [

@@ -77,6 +77,7 @@ export class PathRig {
       sizeBytes: this.sizeBytes,
       extentBytes: this.extentBytes,
       onMark: (extent) => [this.sums.onMark(extent)],
+      unmarked: () => {},
     });
     this.sums = new RegionSums({
       records: this.records,

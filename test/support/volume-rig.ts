@@ -5,6 +5,7 @@ import { Upstream } from '../../gateway/upstream/upstream.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { OP, type Op } from '../../replication/device.js';
+import type { Latches } from '../../replication/latch.js';
 import { ManualClock } from './manual-clock.js';
 import { MemoryJournals } from './memory-journals.js';
 import { MemoryRecords } from './memory-records.js';
@@ -49,6 +50,7 @@ export class VolumeRig {
       nodes?: Record<string, ScriptedNode>;
       zombieMs?: number;
       journals?: MemoryJournals;
+      latches?: Latches;
       clock?: ManualClock;
     } = {},
   ) {
@@ -80,6 +82,7 @@ export class VolumeRig {
       log: this.log,
       hasher: new TestHasher(),
       journals: options.journals ?? new MemoryJournals(),
+      latches: options.latches,
       regionBytes: 1024,
       extentBytes: 4096,
       connect: (to, needs, events, memory) => ({
@@ -122,11 +125,11 @@ export class VolumeRig {
   }
 
   /** What a gateway that was killed now would find when it starts again. */
-  async restarted(): Promise<VolumeRig> {
+  async restarted(options: { latches?: Latches } = {}): Promise<VolumeRig> {
     const records = this.records.crashed();
     for (const node of Object.values(this.nodes)) node.cut();
     await turns();
-    return VolumeRig.start({ records, nodes: this.nodes });
+    return VolumeRig.start({ records, nodes: this.nodes, ...options });
   }
 
   record(): VolumeRecord {

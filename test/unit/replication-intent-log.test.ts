@@ -27,6 +27,7 @@ class Rig {
       sizeBytes: EXTENTS * EXTENT - 300,
       extentBytes: EXTENT,
       onMark: (extent) => [{ put: `with/${extent}`, value: true }],
+      unmarked: () => {},
     });
   }
 

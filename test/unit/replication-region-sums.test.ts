@@ -33,6 +33,7 @@ class Rig {
       sizeBytes: SIZE,
       extentBytes: EXTENT,
       onMark: (extent) => [this.sums.onMark(extent)],
+      unmarked: () => {},
     });
     this.sums = new RegionSums({
       records,
