@@ -25,7 +25,7 @@ export function resume(
   nowMs: number,
 ): Stepped {
   const situation = record ? recalled(volume, record, nowMs) : freshSituation(volume, seen.active, seen.epoch, nowMs);
-  const d = draftOf({ ...situation, doubts }, policy, nowMs);
+  const d = draftOf({ ...situation, doubts, pardons: standing(situation.pardons, doubts) }, policy, nowMs);
   if (!record) adopt(d, seen);
   if (seen.epoch > d.s.epoch) learn(d, { type: 'flip-done', certificate: unseenFlip(d.s, seen, nowMs) });
   // The store wins: whatever the record thought, this is where the volume is.
@@ -36,6 +36,11 @@ export function resume(
   learn(d, { type: 'mirrors-seen', mirrors: seen.mirrors });
   orderAgain(d);
   return proceed(d);
+}
+
+/** A verdict that was cleared while nobody listened took its pardon with it: the next one counts. */
+function standing(pardons: Situation['pardons'], doubts: Situation['doubts']): Situation['pardons'] {
+  return Object.fromEntries(Object.entries(pardons).filter(([node]) => node in doubts));
 }
 
 function isView(view: { node: string; export: string }, target: TargetRef): boolean {

@@ -1,6 +1,12 @@
 // A restart or crash goes on where the process ended, as scenarios (see protection-scenario.ts).
+import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import { encodeRecord } from '../../gateway/protection/record.js';
+import { resume } from '../../gateway/protection/resume.js';
+import { freshSituation } from '../../gateway/protection/situation.js';
+import { policy } from './protection-fakes.js';
 import { play } from './protection-scenario.js';
+import { suspicion } from './protection-walk.js';
 
 const test = suite('protection: restart');
 
@@ -112,6 +118,16 @@ test('records that cannot be written stop no evacuation that is under way', asyn
     mirror vol0 b synced
     expect vol0 verified on b
   `);
+});
+
+test('a verdict that was cleared while the gateway was down is no longer overruled', () => {
+  const nowMs = Date.parse('2026-01-01T00:00:00Z');
+  const active = { node: 'a', export: 'vol0' };
+  const pardons = { a: { atMs: nowMs, probability: 0.9 }, b: { atMs: nowMs, probability: 0.9 } };
+  const record = encodeRecord({ ...freshSituation('vol0', active, 3, nowMs), pardons });
+  const seen = { active, epoch: 3, mirrors: [] };
+  const { situation } = resume('vol0', record, seen, { b: suspicion(0.9, 'model', nowMs) }, policy(), nowMs);
+  assert.deepEqual(Object.keys(situation.pardons), ['b']);
 });
 
 test.run();
