@@ -23,15 +23,16 @@ export interface Scene {
   /** Every session is attached and nothing is unanswered. */
   answered(): boolean;
   settled(): boolean;
+  /** Virtual time within which it must be settled. */
+  readonly settleMs: number;
   /** Null: the gateway crashed meanwhile. */
   wish(what: 'flip' | 'scrub', volume: string, node: string): Promise<Answer | null>;
   crashGateway(downMs: number): void;
   powerLost(node: SimNode): void;
 }
 
-/** Virtual time within which everything is answered, and the copies are in step. */
+/** Virtual time within which everything is answered. */
 export const ANSWER_MS = 60_000;
-export const SETTLE_MS = 300_000;
 const FINAL_BLOCKS = 256;
 /** Sets of regions that may have been verified again are few enough to try. */
 const TOUCHED_MAX = 6;
@@ -47,14 +48,15 @@ export class Aftermath {
   /** False: something did not end. */
   async play(): Promise<boolean> {
     const { random, volumes } = this.#scene;
-    if (!(await this.#compare())) return false;
+    if (!(await this.compare())) return false;
     const draw = random.fraction();
     if (draw < 0.2) return this.#plant(random.pick(volumes));
     if (draw < 0.35) return this.#certify(random.pick(volumes));
     return draw < 0.65 ? this.#blackout() : true;
   }
 
-  async #compare(): Promise<boolean> {
+  /** The copies are alike. */
+  async compare(): Promise<boolean> {
     const { world, volumes } = this.#scene;
     for (const volume of volumes) {
       const contents = await this.#readAll(volume);
@@ -79,7 +81,7 @@ export class Aftermath {
     }
     world.moment('blackout');
     if (!(await phase('after the blackout', ANSWER_MS, () => this.#scene.answered()))) return false;
-    return (await phase('settling after the blackout', SETTLE_MS, () => this.#scene.settled())) && this.#compare();
+    return (await phase('settling after the blackout', this.#scene.settleMs, () => this.#scene.settled())) && this.compare();
   }
 
   /** A byte goes bad on one copy. A scrub mends it where checksums were known, and never overwrites a copy that was right. */
@@ -108,7 +110,7 @@ export class Aftermath {
     // What has no checksum a host may see as it is.
     if (known && !(await this.#perform(volume, 'read', region * blocks, blocks))) return false;
     if (!(await this.#writeBeside(volume, region, blocks)) || (await this.#scrub(volume)) === null) return false;
-    if (!(await this.#scene.phase('settling after the scrub', SETTLE_MS, () => this.#scene.settled()))) return false;
+    if (!(await this.#scene.phase('settling after the scrub', this.#scene.settleMs, () => this.#scene.settled()))) return false;
     const after = regionOf(wrong);
     const mended = after.equals(right);
     for (const node of copies) {
@@ -138,7 +140,7 @@ export class Aftermath {
       touched.add(Math.floor(block / blocks));
       if (!(await this.#perform(volume, 'write', block, 1))) return false;
     }
-    if (!(await phase('settling before the flip', SETTLE_MS, () => this.#scene.settled()))) return false;
+    if (!(await phase('settling before the flip', this.#scene.settleMs, () => this.#scene.settled()))) return false;
     const to = random.pick(mirrors).node;
     const answer = await this.#wished('flip', volume, to);
     if (answer === undefined) return false;
@@ -175,7 +177,7 @@ export class Aftermath {
     void this.#scene.wish(what, volume.name, node).then((given) => {
       answer = given;
     });
-    return (await this.#scene.phase(`a last ${what}`, SETTLE_MS, () => answer !== undefined)) ? answer : undefined;
+    return (await this.#scene.phase(`a last ${what}`, this.#scene.settleMs, () => answer !== undefined)) ? answer : undefined;
   }
 
   /** Hosts go on, but not there. */

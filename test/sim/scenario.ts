@@ -1,28 +1,26 @@
 // One seed's run from its first event to its verdict: a world is drawn, hosts work while faults strike, then everything is
 // mended and must answer, settle and be alike; at times all power fails at the end, after a flush. The same seed and
 // options always give the same run.
-import type { TargetRef } from '../../gateway/control.js';
 import { type Device, ERRNO } from '../../replication/device.js';
-import { ANSWER_MS, Aftermath, type Phase, type Scene, SETTLE_MS } from './aftermath.js';
+import { ANSWER_MS, Aftermath, type Phase, type Scene } from './aftermath.js';
 import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } from './checker.js';
 import { HostSession } from './client.js';
+import { AlarmSide } from './alarm-side.js';
 import { ALARM_WEIGHTS } from './alarms.js';
-import { type AlarmPlan, drawLimits, drawPolicy } from './alarm-plan.js';
 import { Cast } from './cast.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
 import { drawWeights, type Fault, JOURNAL_WEIGHTS, type Stage, strike, type Wish } from './faults.js';
+import { CALM_MS, Drill } from './drill.js';
 import type { Operation } from './history.js';
 import type { SimNode } from './node.js';
 import { Random } from './random.js';
 import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
-import { Signs } from './signs.js';
 import { SimWorld } from './sim-world.js';
 import { GatewayLife } from './surroundings.js';
 import { Vigil } from './vigil.js';
-import { Warden } from './warden.js';
-import type { Answer, CopyUnderWay, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
   seed: number;
@@ -47,12 +45,11 @@ export interface ScenarioResult {
   world: SimWorld;
 }
 
-/** How many of the seeds run under protection. */
-const PROTECTED_SHARE = 1 / 3;
 const GIVE_UP_MS = 20_000;
 /** Virtual time within which the load must be over. */
 const LOAD_MS = 900_000;
-const PROTECTED_SETTLE_MS = 2_400_000;
+/** The copies are in step. */
+const SETTLE_MS = 300_000;
 const EVENTS_MAX = 2_000_000;
 /** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
 const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
@@ -95,7 +92,7 @@ class Run {
   readonly #volumes: readonly VolumePlan[];
   readonly #cast: Cast;
   /** Not null: volumes are under protection. */
-  readonly #alarms: { random: Random; plan: AlarmPlan; signs: Signs; warden: Warden } | null;
+  readonly #alarms: AlarmSide | null;
   readonly #sessions: HostSession[] = [];
   readonly #last = new Map<string, Status>();
   readonly #vigil: Vigil;
@@ -118,7 +115,8 @@ class Run {
     this.#random = new Random(options.seed, 'scenario');
     this.#operationsLeft = options.operations;
     this.#vigil = new Vigil(this.world, () => this.#incarnation);
-    this.#alarms = this.#drawAlarms();
+    const wanted = options.weights === undefined ? options.protection : (options.protection ?? false);
+    this.#alarms = system.protects ? AlarmSide.draw(this.world, options.seed, wanted) : null;
     this.#cast = new Cast(this.world, this.#random, this.#alarms?.random ?? null, (node, name) =>
       this.#alarms?.warden.frees({ node, export: name }),
     );
@@ -167,22 +165,14 @@ class Run {
       sessionOf: (volume) => this.#sessionOf(volume),
       answered: () => this.#answered(),
       settled: () => this.#unsettled() === null,
+      settleMs: this.#settleMs,
       wish: (what, volume, node) => this.#wish(what, volume, node),
     };
     const aftermath = new Aftermath(scene);
-    const ended = await aftermath.play();
-    violations.push(...aftermath.violations);
+    const drill = this.#alarms && new Drill(scene, this.#alarms);
+    const ended = (drill === null || ((await aftermath.compare()) && (await drill.play()))) && (await aftermath.play());
+    violations.push(...aftermath.violations, ...(drill?.violations ?? []));
     return ended;
-  }
-
-  /** From a stream of its own, as all that is only drawn under protection. */
-  #drawAlarms(): { random: Random; plan: AlarmPlan; signs: Signs; warden: Warden } | null {
-    const { seed, protection, weights } = this.#options;
-    const random = new Random(seed, 'protection');
-    const drawn = random.chance(PROTECTED_SHARE) && weights === undefined;
-    if (!(protection ?? drawn) || !this.#system.protects) return null;
-    const plan = { policy: drawPolicy(random), limits: drawLimits(random), spares: new Map<string, string[]>() };
-    return { random, plan, signs: new Signs(), warden: new Warden(this.world, plan) };
   }
 
   #drawSessions(): void {
@@ -212,7 +202,7 @@ class Run {
 
   /** Protection tries again for as long as it takes, ever less often. */
   get #settleMs(): number {
-    return this.#alarms === null ? SETTLE_MS : PROTECTED_SETTLE_MS;
+    return this.#alarms === null ? SETTLE_MS : CALM_MS;
   }
 
   #drawFaults(): void {
@@ -269,12 +259,7 @@ class Run {
   #startGateway(): void {
     const { seed } = this.#options;
     const hedgeAfterMs = new Random(seed, 'hedge').pick([null, null, 2, 10]);
-    const alarms = this.#alarms && {
-      plan: { ...this.#alarms.plan, spares: this.#cast.spares },
-      signs: this.#alarms.signs,
-      trims: (target: TargetRef) => this.#alarms!.warden.frees(target),
-      begins: (copy: CopyUnderWay, running: readonly CopyUnderWay[]) => this.#alarms!.warden.begins(copy, running),
-    };
+    const alarms = this.#alarms && this.#alarms.surroundings(this.#cast);
     const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull, alarms };
     const life = new GatewayLife(this.world, this.#cast.places, this.#volumes, plan);
     this.#life = life;

@@ -94,6 +94,13 @@ export class Warden {
     return null;
   }
 
+  /** Would a verdict over its node make it leave? */
+  mayLeave(volume: VolumePlan, incarnation: Incarnation): boolean {
+    const status = incarnation.status(volume.name);
+    const alarmed = [...incarnation.guarded!.alarmed(), status.active];
+    return !this.#world.counts.has('fact damage') && this.#soundPlace(volume, status, alarmed) !== null;
+  }
+
   /** No verdict stands: what was made for one is gone, and as many mirrors are there as the policy always wants. */
   overdone(incarnation: Incarnation): string | null {
     const { standing } = this.#plan.policy.mirror;
