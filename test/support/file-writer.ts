@@ -4,8 +4,6 @@ import { once, EventEmitter } from 'node:events';
 import type { FileTree, Step } from './file-tree.js';
 import type { Shell } from './shell.js';
 
-const STEP_MS = 90_000;
-
 export class FileWriter {
   readonly tree: FileTree;
   readonly #shell: Shell;
@@ -69,7 +67,7 @@ export class FileWriter {
       this.#open = step;
       const startedMs = performance.now();
       try {
-        await this.#shell.run(step.order, STEP_MS);
+        await this.#shell.run(step.order);
       } catch (error) {
         this.error = error as Error;
         this.#running = false;

@@ -7,8 +7,8 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { Site } from './site.js';
 import type { StartedProgram } from './started-program.js';
 
-const ORDER_MS = 60_000;
-const DIALS_WITHIN_MS = 60_000;
+const ORDER_MS = 90_000;
+const DIALS_WITHIN_MS = 90_000;
 /** What the shell prints behind the output of an order, with its number and exit code. */
 const END = '@@end';
 
@@ -56,6 +56,7 @@ export class Shell {
   readonly program: StartedProgram;
   readonly #socket: Socket;
   #orders = 0;
+  #turn: Promise<void> = Promise.resolve();
   #heard = '';
   #closed = false;
   #wake: () => void = () => {};
@@ -84,11 +85,20 @@ export class Shell {
     return output;
   }
 
-  /** Rejects only when the shell itself is gone, or has not done it in time. One order at a time. */
-  async attempt(order: string, timeoutMs = ORDER_MS): Promise<Done> {
+  /** Rejects only when the shell itself is gone, or has not done it in time. Orders wait for their turn. */
+  attempt(order: string, timeoutMs = ORDER_MS): Promise<Done> {
+    const done = this.#turn.then(() => this.#attempt(order, timeoutMs));
+    this.#turn = done.then(
+      () => {},
+      () => {},
+    );
+    return done;
+  }
+
+  async #attempt(order: string, timeoutMs: number): Promise<Done> {
     this.#orders += 1;
     const end = `${END} ${this.#orders} `;
-    assert.equal(this.#heard, '', `an order is under way, or was given up: ${order}`);
+    assert.equal(this.#heard, '', `an order was given up, and now: ${order}`);
     this.#socket.write(`{ ${order}\n} </dev/null 2>&1; status=$?; echo; echo "${end}$status"\n`);
     const late = delay(timeoutMs, undefined, { ref: false });
     let given = true;
