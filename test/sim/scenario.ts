@@ -6,11 +6,11 @@ import { ANSWER_MS, Aftermath, type Phase, type Scene } from './aftermath.js';
 import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } from './checker.js';
 import { HostSession } from './client.js';
 import { AlarmSide } from './alarm-side.js';
-import { ALARM_WEIGHTS } from './alarms.js';
 import { Cast } from './cast.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
-import { drawWeights, type Fault, JOURNAL_WEIGHTS, type Stage, strike, type Wish } from './faults.js';
+import { type PlannedFault, planFaults, type Reduction, WHOLE } from './fault-plan.js';
+import { type Fault, type Stage, strike, type Wish } from './faults.js';
 import { CALM_MS, Drill } from './drill.js';
 import type { Operation } from './history.js';
 import type { SimNode } from './node.js';
@@ -37,12 +37,16 @@ export interface ScenarioOptions {
   whenFull?: Surroundings['whenFull'];
   /** Do verdicts move the volumes? Instead of what the seed would draw; never where `weights` are given unless told. */
   protection?: boolean;
+  /** Only a part of it. */
+  reduction?: Reduction;
 }
 
 export interface ScenarioResult {
   seed: number;
   violations: Violation[];
   world: SimWorld;
+  /** What it was to meet. */
+  faults: readonly PlannedFault[];
 }
 
 const GIVE_UP_MS = 20_000;
@@ -76,7 +80,8 @@ export async function runScenario(system: SystemUnderTest, options: ScenarioOpti
   process.on('unhandledRejection', threw);
   const allowRealTime = banRealTime();
   try {
-    return { seed: options.seed, violations: await run.play(), world: run.world };
+    const faults = [...run.faults];
+    return { seed: options.seed, violations: await run.play(), world: run.world, faults };
   } finally {
     allowRealTime();
     process.off('uncaughtException', threw);
@@ -86,8 +91,11 @@ export async function runScenario(system: SystemUnderTest, options: ScenarioOpti
 
 class Run {
   readonly world: SimWorld;
+  /** Those to come. */
+  readonly faults: PlannedFault[];
   readonly #system: SystemUnderTest;
   readonly #options: ScenarioOptions;
+  readonly #reduction: Reduction;
   readonly #random: Random;
   readonly #volumes: readonly VolumePlan[];
   readonly #cast: Cast;
@@ -100,7 +108,6 @@ class Run {
   readonly #durability: Durability;
   readonly #whenFull: Surroundings['whenFull'];
   #lullUntilMs = 0;
-  readonly #faults: { fault: Fault; afterOperations: number }[] = [];
   #life: GatewayLife | null = null;
   #incarnation: Incarnation | null = null;
   #operationsLeft: number;
@@ -111,9 +118,10 @@ class Run {
   constructor(system: SystemUnderTest, options: ScenarioOptions) {
     this.#system = system;
     this.#options = options;
-    this.world = new SimWorld(options.seed, options.verbose);
+    this.#reduction = options.reduction ?? WHOLE;
+    this.world = new SimWorld(options.seed, options.verbose, this.#reduction.variant);
     this.#random = new Random(options.seed, 'scenario');
-    this.#operationsLeft = options.operations;
+    this.#operationsLeft = this.#operations;
     this.#vigil = new Vigil(this.world, () => this.#incarnation);
     const wanted = options.weights === undefined ? options.protection : (options.protection ?? false);
     this.#alarms = system.protects ? AlarmSide.draw(this.world, options.seed, wanted) : null;
@@ -128,7 +136,13 @@ class Run {
     this.#whenFull = options.whenFull ?? (new Random(options.seed, 'when full').chance(0.25) ? 'fall-back' : 'slow');
     this.#lulls = options.lulls ?? this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
-    this.#drawFaults();
+    this.faults = planFaults(this.#random, {
+      ...options,
+      weights: options.weights,
+      withJournal: this.#durability === 'journal',
+      withProtection: this.#alarms !== null,
+      reduction: this.#reduction,
+    });
   }
 
   async play(): Promise<Violation[]> {
@@ -142,7 +156,7 @@ class Run {
       return outcome === 'done';
     };
     const ok =
-      (await phase('load', LOAD_MS, () => this.#operationsLeft === 0 && this.#faults.length === 0)) &&
+      (await phase('load', LOAD_MS, () => this.#operationsLeft === 0 && this.faults.length === 0)) &&
       (await phase('faults end', LOAD_MS, () => this.#heal())) &&
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
       (await phase('settling', this.#settleMs, () => this.#unsettled() === null)) &&
@@ -185,7 +199,7 @@ class Run {
       const workload = {
         volume: volume.name,
         blocks,
-        depth: random.between(1, 6),
+        depth: random.between(1, 6) * (this.#reduction.idle.includes(number) ? 0 : 1),
         thinkMs,
         hotBlock: random.int(4) * 64,
         hotBlocks,
@@ -205,37 +219,22 @@ class Run {
     return this.#alarms === null ? SETTLE_MS : CALM_MS;
   }
 
-  #drawFaults(): void {
-    const random = this.#random;
-    const { faults, operations } = this.#options;
-    const weights = {
-      ...(this.#options.weights ?? drawWeights(random)),
-      ...(this.#durability === 'journal' && JOURNAL_WEIGHTS),
-      ...(this.#alarms !== null && this.#options.weights === undefined && ALARM_WEIGHTS),
-    };
-    // What a gateway knows of contents it forgets when it crashes.
-    if (weights.contents) weights.disaster = 0;
-    const drawn: Fault[] = random.chance(this.#alarms === null ? 0.75 : 0.25) ? ['add-mirror'] : [];
-    if (this.#alarms !== null) drawn.push('verdict');
-    for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights));
-    for (const [index, fault] of drawn.entries()) {
-      const first = index === 0 && fault === 'add-mirror';
-      this.#faults.push({ fault, afterOperations: first ? random.int(10) : random.int(operations) });
-    }
-    this.#faults.sort((one, other) => one.afterOperations - other.afterOperations);
+  get #operations(): number {
+    return this.#reduction.stopAfter ?? this.#options.operations;
   }
 
   /** A session wants to do one more operation; faults whose turn has come strike. */
   #drawOperation(): boolean {
     if (this.#operationsLeft === 0) return false;
     this.#operationsLeft -= 1;
-    const done = this.#options.operations - this.#operationsLeft;
+    const done = this.#operations - this.#operationsLeft;
     if (this.#lulls > 0 && this.#random.chance(this.#lulls))
       this.#lullUntilMs = this.world.scheduler.nowMs + this.#random.range(...LULL_MS);
-    while (this.#faults.length > 0 && this.#faults[0].afterOperations < done) {
-      const { fault } = this.#faults.shift()!;
+    while (this.faults.length > 0 && this.faults[0].afterOperations < done) {
+      const { number, fault, random } = this.faults.shift()!;
       if (fault === 'eio' || fault === 'full') this.#mediaErrors = true;
-      this.world.scheduler.after(0, () => strike(fault, this.#stage));
+      this.world.trace(() => `fault ${number}, ${fault}, is due after ${done} operations`);
+      this.world.scheduler.after(0, () => strike(fault, { ...this.#stage, random }));
     }
     return true;
   }

@@ -32,8 +32,9 @@ export class SimWorld {
   #watchers: Watcher[] = [];
   #wallOffsetMs = 1_750_000_000_000;
 
-  constructor(seed: number, verbose: boolean) {
-    const root = new Random(seed, 'world');
+  /** `variant`: not 0: another course of chance. */
+  constructor(seed: number, verbose: boolean, variant = 0) {
+    const root = new Random(seed, variant === 0 ? 'world' : `world ${variant}`);
     this.random = root.fork('chance');
     this.scheduler = new Scheduler(root.fork('ties'));
     this.lines = verbose ? [] : null;
