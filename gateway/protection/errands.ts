@@ -20,7 +20,12 @@ export interface Errand {
   candidates(): NodeFacts[];
   /** A target on this node is being made; null: it is made, or not. */
   promise(node: string | null): void;
+  /** How often the volume refused each target since it last began a mirror, and all targets of each node. */
+  refusals: Map<string, number>;
 }
+
+/** The volume's refusals that are the target's fault: another one may do. */
+const TARGET_FAULTS: ReadonlySet<string> = new Set(['target-unusable', 'target-unreadable', 'target-not-blank']);
 
 export async function chooseTarget(errand: Errand, { ticket, origin, node }: EffectOf<'choose-target'>): Promise<Fact | null> {
   const { world, volume } = errand;
@@ -28,7 +33,7 @@ export async function chooseTarget(errand: Errand, { ticket, origin, node }: Eff
   if (errand.situation().choice?.ticket !== ticket) return null;
   const placement = place(errand, node);
   const failures: string[] = [];
-  for (const ranked of placement.ranking.slice(0, MAKE_TRIES)) {
+  for (const ranked of leastRefused(errand, placement.ranking, ({ node }) => node).slice(0, MAKE_TRIES)) {
     const wish = { volume: control.name, epoch: control.epoch, sizeBytes: control.sizeBytes };
     errand.promise(ranked.node);
     const made = await world.targets.make(ranked.node, ranked.export, wish);
@@ -43,7 +48,21 @@ export async function chooseTarget(errand: Errand, { ticket, origin, node }: Eff
   return { type: 'no-placement', ticket, reason, details: { refused: placement.refused, failures } };
 }
 
-function place({ volume, situation, candidates }: Errand, only: string | null): Placement {
+/** Those that were refused least come first, else in the order they had. */
+function leastRefused<T>({ refusals }: Errand, items: readonly T[], nameOf: (item: T) => string): T[] {
+  const countOf = (item: T) => refusals.get(nameOf(item)) ?? 0;
+  return [...items].sort((a, b) => countOf(a) - countOf(b));
+}
+
+/** The spares that a copy may be tried on next: none twice while there is another that was not tried. */
+function sparesOf(errand: Errand, { id, spares }: NodeFacts): NodeFacts['spares'] {
+  const nameOf = ({ export: name }: NodeFacts['spares'][number]) => describeTarget({ node: id, export: name });
+  const [least] = leastRefused(errand, spares, nameOf).map((spare) => errand.refusals.get(nameOf(spare)) ?? 0);
+  return spares.filter((spare) => (errand.refusals.get(nameOf(spare)) ?? 0) === least);
+}
+
+function place(errand: Errand, only: string | null): Placement {
+  const { volume, situation, candidates } = errand;
   const { control } = volume;
   const copies = situation().copies.map((copy) => copy.target.node);
   const needs = {
@@ -54,7 +73,7 @@ function place({ volume, situation, candidates }: Errand, only: string | null): 
     profile: volume.profile(),
     latency: volume.latency(),
   };
-  const nodes = candidates().map((node) => ({ ...node, verdict: doubted(situation(), node) }));
+  const nodes = candidates().map((node) => ({ ...node, verdict: doubted(situation(), node), spares: sparesOf(errand, node) }));
   return choose({ volume: needs, nodes, only });
 }
 
@@ -85,9 +104,16 @@ export async function startMirror(errand: Errand, { ticket, target, cause }: Eff
     return { type: 'mirror-refused', ticket, target, code: 'rolled-back', reason: 'it is not wanted any more' };
   }
   const started = await volume.control.addMirror(target, cause);
+  noteRefusal(errand, target, started.ok ? null : started.code);
   if (!started.ok) return { type: 'mirror-refused', ticket, target, code: started.code, reason: started.message };
   await world.targets.keep(target);
   return { type: 'mirror-started', ticket, target };
+}
+
+function noteRefusal({ refusals }: Errand, target: TargetRef, code: string | null): void {
+  if (code === null) refusals.clear();
+  else if (TARGET_FAULTS.has(code))
+    for (const name of [target.node, describeTarget(target)]) refusals.set(name, (refusals.get(name) ?? 0) + 1);
 }
 
 export async function dropMirror(errand: Errand, { target, cause }: EffectOf<'drop-mirror'>): Promise<Fact | null> {

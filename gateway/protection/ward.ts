@@ -62,6 +62,7 @@ export class Ward {
       promise: (node) => {
         this.promised = node;
       },
+      refusals: new Map(),
     };
     const { control } = volume;
     const seen = { active: control.active, epoch: control.epoch, mirrors: control.mirrors() };

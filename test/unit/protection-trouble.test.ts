@@ -93,16 +93,42 @@ test('an agent that cannot make the export is passed over', async () => {
   `);
 });
 
-test('a target the volume refuses is freed, and another try made later', async () => {
+test('a target the volume refuses is freed, and the next try made on another node', async () => {
   await play(`${THREE}
     refuse vol0 add it holds somebody else's data
     verdict a 0.99
     expect vol0 suspect on a mirrors none
     expect exports b none
     expect event protection.no-placement somebody else's data
+    tick 2s
+    expect exports c none     # refused, too
     refuse vol0 add
     tick 1m
     expect vol0 mirroring mirrors b:copying
+  `);
+  await play(`${THREE}
+    refuse vol0 add it holds somebody else's data
+    verdict a 0.99
+    expect vol0 suspect on a mirrors none
+    refuse vol0 add
+    tick 1m
+    expect vol0 mirroring mirrors c:copying
+  `);
+});
+
+test('a spare that the volume refuses is not tried again before the others', async () => {
+  await play(`
+    node a
+    node p kind=plain spares=s1,s2
+    volume vol0 a 1GiB
+    start
+    refuse vol0 add it holds somebody else's data
+    verdict a 0.99
+    expect vol0 suspect on a mirrors none
+    refuse vol0 add
+    tick 1m
+    expect vol0 mirroring mirrors p:copying
+    expect spares p s1
   `);
 });
 
