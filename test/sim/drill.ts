@@ -16,6 +16,8 @@ export class Drill {
   readonly violations: Violation[] = [];
   readonly #scene: Scene;
   readonly #side: AlarmSide;
+  /** Nothing more strikes. */
+  #ended = false;
 
   constructor(scene: Scene, side: AlarmSide) {
     this.#scene = scene;
@@ -26,7 +28,9 @@ export class Drill {
   async play(): Promise<boolean> {
     const { random } = this.#side;
     if (!(await this.#withdraw())) return false;
-    return random.chance(0.6) ? this.#doubt(random.pick(this.#scene.volumes)) : true;
+    const calm = random.chance(0.6) ? await this.#doubt(random.pick(this.#scene.volumes)) : true;
+    this.#ended = true;
+    return calm && this.#scene.phase('the end of a drill', CALM_MS, () => this.#scene.answered() && this.#scene.settled());
   }
 
   /** No verdict stands any more, and nothing of what was done for one is left. */
@@ -45,7 +49,11 @@ export class Drill {
       const incarnation = this.#scene.incarnation();
       return incarnation !== null && told() && this.#scene.settled() && warden.overdone(incarnation) === null;
     };
-    return phase('calm after the verdicts', CALM_MS, calm);
+    if (await phase('calm after the verdicts', CALM_MS, calm)) return true;
+    const incarnation = this.#scene.incarnation();
+    const why = incarnation && warden.overdone(incarnation);
+    if (why !== null) this.#note(why);
+    return false;
   }
 
   async #doubt(volume: VolumePlan): Promise<boolean> {
@@ -60,7 +68,9 @@ export class Drill {
     this.#write(volume);
     if (random.chance(0.4))
       world.onNext(random.pick(ALARM_MOMENTS), random.range(1, 3000), () =>
-        world.scheduler.after(random.chance(0.4) ? 0 : random.range(0, 20), () => this.#scene.crashGateway(random.range(0, 100))),
+        world.scheduler.after(random.chance(0.4) ? 0 : random.range(0, 20), () => {
+          if (!this.#ended) this.#scene.crashGateway(random.range(0, 100));
+        }),
       );
     const early = random.chance(0.3);
     let over = false;
@@ -84,7 +94,7 @@ export class Drill {
     for (let writes = 0; writes < DRILL_WRITES; writes += 1) {
       const block = random.int(volume.sizeBytes / BLOCK_BYTES);
       world.scheduler.after(random.range(0, 1000), () => {
-        if (!this.#scene.answered()) return;
+        if (this.#ended || !this.#scene.answered()) return;
         if (random.chance(0.2)) this.#scene.sessionOf(volume).perform('flush', 0, 0, () => {});
         else this.#scene.sessionOf(volume).perform('write', block, 1, () => {});
       });
