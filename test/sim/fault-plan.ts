@@ -10,13 +10,13 @@ export interface Reduction {
   without: readonly number[];
   /** Sessions that ask for nothing. */
   idle: readonly number[];
-  /** The load ends after so many operations, and later faults do not come; null: all. */
-  stopAfter: number | null;
+  /** So many operations, and faults that much sooner; null: all. */
+  load: number | null;
   /** Not 0: another course of chance (network, nodes, disks, the order of what happens at once) for the same scenario. */
   variant: number;
 }
 
-export const WHOLE: Reduction = { without: [], idle: [], stopAfter: null, variant: 0 };
+export const WHOLE: Reduction = { without: [], idle: [], load: null, variant: 0 };
 
 export interface PlannedFault {
   /** Its place among all that the seed draws. */
@@ -58,6 +58,11 @@ export function planFaults(random: Random, wishes: FaultWishes): PlannedFault[] 
   });
   placed.sort((one, other) => one.afterOperations - other.afterOperations);
   return placed
-    .map((each, number) => ({ ...each, number, random: new Random(seed, `fault ${number}`) }))
-    .filter(({ number, afterOperations }) => !reduction.without.includes(number) && afterOperations < (reduction.stopAfter ?? operations));
+    .map(({ fault, afterOperations }, number) => ({
+      number,
+      fault,
+      afterOperations: Math.floor((afterOperations * (reduction.load ?? operations)) / operations),
+      random: new Random(seed, `fault ${number}`),
+    }))
+    .filter(({ number }) => !reduction.without.includes(number));
 }

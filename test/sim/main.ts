@@ -3,15 +3,22 @@
 //
 //   npm run sim -- [--seeds 200] [--seed 1] [--ops 200] [--sessions 3] [--faults 5] [--workers 2] [--seconds S]
 //                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate all|RULE|NAME[,...]] [--failures 3]
+//                  [--shrink SECONDS] [--without FAULT[,...]] [--idle SESSION[,...]] [--load OPERATIONS] [--variant N]
 //
 // --seed: the first one; `random` draws it. --seconds: stop after so long, however many seeds were run.
+// --shrink: how long the first failing seed may be tried with less, until it is printed as a short scenario with its trace; 0: not at all.
+// --without, --idle, --load, --variant: such a scenario (fault-plan.ts).
 // --verbose: with --seeds 1, everything that happened. --mutate: breaks a rule on purpose and expects to be told (mutations.ts).
 import { fork } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import { describeCommit } from './commit.js';
+import type { Reduction } from './fault-plan.js';
 import { FAULTS } from './faults.js';
 import { checkMutations } from './mutate.js';
 import { runSeed, type SeedReport, type SeedsTask } from './seed-report.js';
+import { reductionWords } from './shrink.js';
+import { shrinkSeed } from './shrunk-seed.js';
 import { findSystem } from './systems.js';
 
 const CHUNK = 10;
@@ -31,6 +38,8 @@ interface Options {
   system: string;
   verbose: boolean;
   mutate: string | null;
+  shrinkSeconds: number;
+  reduction: Reduction;
 }
 
 function readOptions(): Options {
@@ -47,6 +56,11 @@ function readOptions(): Options {
       system: { type: 'string', default: 'gateway' },
       verbose: { type: 'boolean', default: false },
       mutate: { type: 'string' },
+      shrink: { type: 'string', default: '30' },
+      without: { type: 'string', default: '' },
+      idle: { type: 'string', default: '' },
+      load: { type: 'string' },
+      variant: { type: 'string', default: '0' },
     },
   });
   const number = (name: string, text: string, least: number): number => {
@@ -54,6 +68,7 @@ function readOptions(): Options {
     if (!Number.isSafeInteger(value) || value < least) throw new Error(`--${name} ${text}: a whole number of at least ${least} is wanted`);
     return value;
   };
+  const numbers = (name: string, text: string): number[] => (text === '' ? [] : text.split(',').map((each) => number(name, each, 0)));
   findSystem(values.system);
   return {
     seeds: number('seeds', values.seeds, 1),
@@ -67,6 +82,13 @@ function readOptions(): Options {
     system: values.system,
     verbose: values.verbose,
     mutate: values.mutate ?? null,
+    shrinkSeconds: number('shrink', values.shrink, 0),
+    reduction: {
+      without: numbers('without', values.without),
+      idle: numbers('idle', values.idle),
+      load: values.load === undefined ? null : number('load', values.load, 1),
+      variant: number('variant', values.variant, 0),
+    },
   };
 }
 
@@ -103,18 +125,31 @@ class Tally {
   }
 }
 
-function printFailure(report: SeedReport, options: Options): void {
-  const { seed, violations, lines } = report;
-  const more = `--ops ${options.operations} --sessions ${options.sessions} --faults ${options.faults} --system ${options.system}`;
-  const again = `npm run sim -- --seed ${seed} --seeds 1 ${more} --verbose`;
-  process.stdout.write(`\nseed ${seed} FAILED; again, with all that happened: ${again}\n${violations.join('\n')}\n`);
+/** The command that plays one seed again. */
+function again({ operations, sessions, faults, system }: Options, seed: number, reduction: Reduction): string {
+  const size = `--ops ${operations} --sessions ${sessions} --faults ${faults} --system ${system}`;
+  return `npm run sim -- --seed ${seed} --seeds 1 ${size} ${reductionWords(reduction)} --verbose`.replaceAll('  ', ' ');
+}
+
+function printFailure({ seed, violations, lines }: SeedReport, options: Options): void {
+  process.stdout.write(`\nseed ${seed} FAILED (${describeCommit()})\n${violations.join('\n')}\n`);
   if (lines.length > 0) process.stdout.write(`${lines.join('\n')}\n`);
+  else process.stdout.write(`all that happened: ${again(options, seed, options.reduction)}\n`);
+}
+
+/** The first failing seed again and again, with ever less. */
+async function printShort({ seed }: SeedReport, options: Options): Promise<void> {
+  const { operations, sessions, faults, system, reduction, shrinkSeconds } = options;
+  const endMs = performance.now() + shrinkSeconds * 1000;
+  const scenario = { seed, operations, sessions, faults, verbose: false, reduction };
+  const { lines, reduction: found } = await shrinkSeed(findSystem(system), scenario, () => performance.now() > endMs);
+  process.stdout.write(`\n${lines.join('\n')}\nagain: ${again(options, seed, found)}\n`);
 }
 
 async function runSeeds(options: Options): Promise<Tally> {
   const tally = new Tally();
-  const { operations, sessions, faults, verbose } = options;
-  const scenario = { operations, sessions, faults, verbose: verbose && options.seeds === 1 };
+  const { operations, sessions, faults, verbose, reduction } = options;
+  const scenario = { operations, sessions, faults, verbose: verbose && options.seeds === 1, reduction };
   const take = (report: SeedReport): void => {
     tally.add(report);
     if (report.violations.length > 0 && tally.failed.length <= options.failures) printFailure(report, options);
@@ -170,6 +205,7 @@ try {
 if (options.mutate !== null) process.exitCode = (await checkMutations(options.mutate, options.workers)) ? 0 : 1;
 else {
   const tally = await runSeeds(options);
+  if (tally.failed.length > 0 && options.shrinkSeconds > 0 && !options.verbose) await printShort(tally.failed[0], options);
   tally.print(options);
   process.exitCode = tally.failed.length > 0 ? 1 : 0;
 }

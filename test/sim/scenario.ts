@@ -220,7 +220,7 @@ class Run {
   }
 
   get #operations(): number {
-    return this.#reduction.stopAfter ?? this.#options.operations;
+    return this.#reduction.load ?? this.#options.operations;
   }
 
   /** A session wants to do one more operation; faults whose turn has come strike. */

@@ -21,12 +21,18 @@ export interface SeedsTask {
 }
 
 export async function runSeed(system: SystemUnderTest, options: ScenarioOptions): Promise<SeedReport> {
-  const { seed, violations, world } = await runScenario(system, options);
-  return {
-    seed,
-    violations: violations.map((violation) => describeViolation(violation, world.history)),
-    counts: [...world.counts],
-    events: world.scheduler.events,
-    lines: world.lines ?? [],
-  };
+  const { seed } = options;
+  try {
+    const { violations, world } = await runScenario(system, options);
+    return {
+      seed,
+      violations: violations.map((violation) => describeViolation(violation, world.history)),
+      counts: [...world.counts],
+      events: world.scheduler.events,
+      lines: world.lines ?? [],
+    };
+  } catch (error) {
+    // Of the simulation itself: the other seeds go on.
+    return { seed, violations: [`simulator: ${(error as Error).stack}`], counts: [], events: 0, lines: [] };
+  }
 }

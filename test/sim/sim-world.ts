@@ -9,6 +9,9 @@ import { Random } from './random.js';
 import { SimStore } from './records.js';
 import { Scheduler } from './scheduler.js';
 
+/** Moments that explain what follows. */
+const TOLD = /^(fact |commit of (volume|protection)|commit-failed|protection )/;
+
 /** Waits for a thing to happen. */
 interface Watcher {
   moment: string;
@@ -79,6 +82,7 @@ export class SimWorld {
   moment(name: string): void {
     this.counts.set(name, (this.counts.get(name) ?? 0) + 1);
     this.lastMs.set(name, this.scheduler.nowMs);
+    if (this.lines !== null && TOLD.test(name)) this.trace(() => name);
     if (this.#watchers.length === 0) return;
     const due = this.#watchers.filter((watcher) => watcher.moment === name);
     if (due.length === 0) return;
