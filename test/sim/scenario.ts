@@ -81,11 +81,20 @@ export async function runScenario(system: SystemUnderTest, options: ScenarioOpti
   const allowRealTime = banRealTime();
   try {
     const faults = [...run.faults];
-    return { seed: options.seed, violations: await run.play(), world: run.world, faults };
+    return { seed: options.seed, violations: await played(run), world: run.world, faults };
   } finally {
     allowRealTime();
     process.off('uncaughtException', threw);
     process.off('unhandledRejection', threw);
+  }
+}
+
+/** What the judge itself trips over is a violation of this seed, not the end of all others. */
+async function played(run: Run): Promise<Violation[]> {
+  try {
+    return await run.play();
+  } catch (error) {
+    return [{ property: 'crash', text: error instanceof Error ? (error.stack ?? error.message) : String(error) }];
   }
 }
 
@@ -362,8 +371,7 @@ class Run {
     }
     // What nobody answered may still take effect: what hosts read before would differ from the disks.
     for (const node of this.world.nodes) if (node.hasOldRequests) return `requests that nobody waits for may still land on ${node.name}`;
-    const { warden } = this.#alarms ?? {};
-    return warden?.restless(this.#incarnation) ?? warden?.staying(this.#incarnation) ?? null;
+    return this.#alarms?.warden.unrest(this.#incarnation) ?? null;
   }
 
   #sessionOf(volume: VolumePlan): HostSession {

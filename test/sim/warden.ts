@@ -11,6 +11,7 @@ import type { SimWorld } from './sim-world.js';
 import type { CopyUnderWay, Guarded, Incarnation, Status, VolumePlan } from './system.js';
 
 const VIOLATIONS_MAX = 3;
+const REST_MS = 300;
 /** Of an agent's capacity, which placement leaves free. */
 const RESERVE_SHARE = 0.05;
 
@@ -28,6 +29,7 @@ export class Warden {
   readonly #asked = new Map<string, string[]>();
   /** Volumes whose operator decided against what a verdict asks for. */
   readonly #overruled = new Set<string>();
+  #restingSinceMs: number | null = null;
 
   constructor(world: SimWorld, plan: AlarmPlan) {
     this.#world = world;
@@ -41,7 +43,7 @@ export class Warden {
   // What is watched.
 
   frees(target: TargetRef): void {
-    const volume = this.#userOf(target);
+    const volume = this.#userOf(target, !this.#world.counts.has('commit-failed'));
     if (volume !== null) this.#note(`${target.node}/${target.export} is freed though the store says that ${volume} is there`);
     for (const { node, disk } of this.#cast!.foreign) {
       if (node.name === target.node && node.disks.get(target.export) === disk)
@@ -70,8 +72,20 @@ export class Warden {
 
   // What must be so in the end; null: it is.
 
+  /** What is still to happen; asked after each event: it must have been so for a while, since not every plan can be seen. */
+  unrest(incarnation: Incarnation): string | null {
+    const { nowMs } = this.#world.scheduler;
+    const why = this.#restless(incarnation) ?? this.#staying(incarnation);
+    if (why !== null) {
+      this.#restingSinceMs = null;
+      return why;
+    }
+    this.#restingSinceMs ??= nowMs;
+    return nowMs - this.#restingSinceMs < REST_MS ? 'protection has only just come to rest' : null;
+  }
+
   /** Nothing is under way, and everybody's picture is the same. */
-  restless(incarnation: Incarnation): string | null {
+  #restless(incarnation: Incarnation): string | null {
     const guarded = incarnation.guarded!;
     for (const volume of this.#cast!.volumes) {
       const why = this.#between(volume, incarnation.status(volume.name), guarded) ?? this.#disagreement(volume.name, incarnation);
@@ -81,7 +95,7 @@ export class Warden {
   }
 
   /** Every volume that a verdict drives away is gone, or ready to go where only an operator flips. */
-  staying(incarnation: Incarnation): string | null {
+  #staying(incarnation: Incarnation): string | null {
     const guarded = incarnation.guarded!;
     const alarmed = guarded.alarmed();
     for (const volume of this.#cast!.volumes) {
@@ -192,11 +206,11 @@ export class Warden {
     return this.#asked.get(volume)?.includes(node) ?? false;
   }
 
-  /** The volume that the store names the target for. */
-  #userOf({ node, export: name }: TargetRef): string | null {
+  /** The volume that the store names the target for. Not `sure`: a mirror whose commit failed may be named all the same, the active target is not. */
+  #userOf({ node, export: name }: TargetRef, sure = true): string | null {
     for (const [key, value] of this.#world.store.list('volume/')) {
       const { active, mirrors } = value as unknown as StoredVolume;
-      const targets = [active, ...mirrors.map(({ target }) => target)];
+      const targets = [active, ...(sure ? mirrors : []).map(({ target }) => target)];
       if (targets.some((target) => target.node === node && target.export === name)) return key;
     }
     return null;
