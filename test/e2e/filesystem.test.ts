@@ -1,3 +1,4 @@
+// deadline: 300s
 // Real file systems on volumes, loop-mounted over nbdfuse: written to while their volumes are mirrored, flipped, failed over and flipped
 // back, and while the gateway and a node with a volatile cache are killed. Every file must be what it was last made, each
 // file system clean, and both copies alike.
@@ -135,7 +136,10 @@ mountTest(
     ];
     for (const [what, crash] of crashes) {
       await crash();
-      await each(disks, async (disk) => disk.program.running || disk.start());
+      await each(
+        disks.filter(({ program }) => !program.running),
+        (disk) => disk.start(),
+      );
       await gateway.start();
       print(`  killed: ${what}`);
       await each(hosts, async (host) => {

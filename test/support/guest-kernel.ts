@@ -26,6 +26,7 @@ export interface GuestKernel {
 
 /** Rejects where it is not here and cannot be fetched. */
 export async function guestKernel(): Promise<GuestKernel> {
+  if (process.arch !== 'x64') throw new Error("this machine's programs do not run on amd64");
   const files = (await unpacked()) ?? (await fetched());
   const image = files.find((file) => file.includes('/boot/vmlinuz-'));
   if (image === undefined) throw new Error(`no kernel in ${CACHE}`);

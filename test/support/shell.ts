@@ -3,7 +3,6 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
-import { setTimeout as delay } from 'node:timers/promises';
 import type { Site } from './site.js';
 import type { StartedProgram } from './started-program.js';
 
@@ -11,12 +10,6 @@ const ORDER_MS = 90_000;
 const DIALS_WITHIN_MS = 90_000;
 /** What the shell prints behind the output of an order, with its number and exit code. */
 const END = '@@end';
-
-/** What an order printed, on both streams, and its exit code. */
-export interface Done {
-  status: number;
-  output: string;
-}
 
 /** Where shells dial in. */
 export class ShellPort {
@@ -78,47 +71,41 @@ export class Shell {
     void program.ended.then(() => socket.destroy());
   }
 
-  /** Resolves with what it printed; an exit code other than 0 rejects. */
-  async run(order: string, timeoutMs = ORDER_MS): Promise<string> {
-    const { status, output } = await this.attempt(order, timeoutMs);
-    assert.equal(status, 0, `${order}\nexited with ${status}: ${output}`);
-    return output;
-  }
-
-  /** Rejects only when the shell itself is gone, or has not done it in time. Orders wait for their turn. */
-  attempt(order: string, timeoutMs = ORDER_MS): Promise<Done> {
-    const done = this.#turn.then(() => this.#attempt(order, timeoutMs));
-    this.#turn = done.then(
+  /** Resolves with what it printed, on both streams; rejects when its exit code is not 0. Orders wait for their turn. */
+  run(order: string): Promise<string> {
+    const output = this.#turn.then(() => this.#run(order));
+    this.#turn = output.then(
       () => {},
       () => {},
     );
-    return done;
+    return output;
   }
 
-  async #attempt(order: string, timeoutMs: number): Promise<Done> {
+  async #run(order: string): Promise<string> {
     this.#orders += 1;
     const end = `${END} ${this.#orders} `;
     assert.equal(this.#heard, '', `an order was given up, and now: ${order}`);
     this.#socket.write(`{ ${order}\n} </dev/null 2>&1; status=$?; echo; echo "${end}$status"\n`);
-    const late = delay(timeoutMs, undefined, { ref: false });
-    let given = true;
-    void late.then(() => {
-      given = false;
+    let late = false;
+    const timer = setTimeout(() => {
+      late = true;
       this.#wake();
-    });
-    for (;;) {
-      const at = this.#heard.indexOf(end);
-      if (at >= 0 && this.#heard.endsWith('\n')) {
-        const status = Number(this.#heard.slice(at + end.length));
-        const output = this.#heard.slice(0, at - 1);
-        this.#heard = '';
-        return { status, output };
+    }, ORDER_MS);
+    try {
+      while (!(this.#heard.includes(end) && this.#heard.endsWith('\n'))) {
+        const story = `${order}: ${this.#heard.slice(-1000)}${this.program.tail}`;
+        assert(!this.#closed, `the shell is gone, asked to ${story}`);
+        assert(!late, `not done within ${ORDER_MS} ms: ${story}`);
+        await new Promise<void>((resolve) => {
+          this.#wake = resolve;
+        });
       }
-      assert(!this.#closed, `the shell is gone, asked to ${order}: ${this.#heard.slice(-1000)}${this.program.tail}`);
-      assert(given, `not done within ${timeoutMs} ms: ${order}: ${this.#heard.slice(-1000)}${this.program.tail}`);
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+    } finally {
+      clearTimeout(timer);
     }
+    const [output, status] = this.#heard.split(`\n${end}`);
+    this.#heard = '';
+    assert.equal(status.trim(), '0', `${order}\nexited with ${status.trim()}: ${output}`);
+    return output;
   }
 }
