@@ -17,6 +17,7 @@ import { oursKey } from './volume-record.js';
 const CONNECT_MS = 15_000;
 const FLUSH_RETRY_MS = 250;
 const REMOVE_DRAIN_MS = 5000;
+const RECORD_RETRY_MS = 200;
 
 export interface MirroringOptions {
   volume: string;
@@ -80,12 +81,29 @@ export class Mirroring {
     try {
       await keeper.commit([{ put: oursKey(target), value: { volume } }, ...dirtyRecord.addAll()]);
     } catch (error) {
-      copies.remove(mirrorCopy);
-      copy.upstream.close();
+      mirrorCopy.mirror.retire('it could not be written down');
+      copies.leave(mirrorCopy);
+      void this.#disown(mirrorCopy);
       return refuse('store-unwritable', `the mirror cannot be written down, so it is not begun: ${(error as Error).message}`);
     }
     void landed([copies.active, copy]).then(() => this.begin(copy));
     return { ok: true, value: viewMirror(target, mirrorCopy.mirror) };
+  }
+
+  /** The store may name it or not: it stays a copy, whose target nobody frees, until it is durable that it is none. */
+  async #disown(copy: MirrorCopy): Promise<void> {
+    const { copies, keeper, sums, clock } = this.#options;
+    for (let durable = false; !durable; ) {
+      if (copies.closed) return;
+      try {
+        await keeper.commit([...copy.dirtyRecord!.drop(), ...(copies.mirrors.length === 1 ? sums.dropAll() : [])]);
+        durable = true;
+      } catch {
+        await sleep(clock, RECORD_RETRY_MS);
+      }
+    }
+    copies.remove(copy);
+    copy.upstream.close();
   }
 
   /** Writes without a mark, and what the source has not flushed, must be over before the first region is read (rule 2). */

@@ -106,4 +106,21 @@ test('after a restart a new mirror on plain nodes is copied when nothing that wa
   await rig.stop();
 });
 
+test('a mirror that could not be written down, and may be, is a copy until it is durable that it is none', async () => {
+  const rig = await VolumeRig.start();
+  const named = (): number => (rig.records.get('volume/v') as { mirrors: unknown[] }).mirrors.length;
+  rig.records.failing = 'after';
+  const added = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  assert(!added.ok && added.code === 'store-unwritable');
+  assert.deepEqual([named(), rig.volume.copies.length], [1, 2], 'the store names it, so nobody may free its target');
+  rig.records.failing = 'before';
+  await rig.pass(1000);
+  assert.deepEqual([named(), rig.volume.copies.length], [1, 2]);
+  rig.records.failing = null;
+  await rig.until(() => rig.volume.copies.length === 1, 'it is none');
+  assert.equal(named(), 0);
+  await rig.addMirror('b');
+  await rig.stop();
+});
+
 test.run();
