@@ -8,7 +8,8 @@ import { Random } from '../sim/random.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
 import type { Site } from '../support/site.js';
-import { agentNode, failingNode, type TortureNode, volatileNode } from './torture-node.js';
+import { SmallDisk } from '../support/small-disk.js';
+import { agentNode, failingNode, lateNode, type TortureNode, volatileNode } from './torture-node.js';
 
 export const VOLUME = 'vol0';
 const MIB = 1024 * 1024;
@@ -17,6 +18,10 @@ const DURABILITIES = ['async', 'journal', 'sync'] as const;
 /** A request that is older hangs. */
 const HANG_AFTER_MS = 1000;
 const SETTLE_MS = 120_000;
+/** Room for a journal, and another that is made in its place. */
+const DISK_SIZE = '320m';
+/** How often the node that fails and crawls is one whose requests outlive their connection instead. */
+const LATE_NODE = 0.3;
 const POLL_MS = 10;
 
 export class Arena {
@@ -25,13 +30,23 @@ export class Arena {
   readonly gateway: GatewayProcess;
   readonly writer: ModelWriter;
   readonly durability: string;
+  /** Where the gateway keeps its data; null: its disk cannot be filled. */
+  readonly disk: SmallDisk | null;
   readonly #nodes: TortureNode[];
 
-  private constructor(site: Site, random: Random, nodes: TortureNode[], gateway: GatewayProcess, durability: string) {
+  private constructor(
+    site: Site,
+    random: Random,
+    nodes: TortureNode[],
+    gateway: GatewayProcess,
+    durability: string,
+    disk: SmallDisk | null,
+  ) {
     this.site = site;
     this.random = random;
     this.gateway = gateway;
     this.durability = durability;
+    this.disk = disk;
     this.#nodes = nodes;
     this.writer = new ModelWriter({
       uri: gateway.uri(VOLUME),
@@ -47,7 +62,10 @@ export class Arena {
 
   static async open(site: Site, seed: number): Promise<Arena> {
     const random = new Random(seed, 'torture');
-    const nodes = [await failingNode(site, 'a', SIZE), await agentNode(site, 'b'), await volatileNode(site, 'c', SIZE)];
+    // A stream of its own: all else is the same whichever it is.
+    const first = new Random(seed, 'first node').chance(LATE_NODE) ? lateNode : failingNode;
+    const disk = SmallDisk.mount(site, site.path('gateway'), DISK_SIZE);
+    const nodes = [await first(site, 'a', SIZE), await agentNode(site, 'b'), await volatileNode(site, 'c', SIZE)];
     const durability = random.pick(DURABILITIES);
     const gateway = await GatewayProcess.start(site, {
       nodes: nodes.map(({ config }, index) => ({ ...config, zone: `rack-${index + 1}` })),
@@ -62,7 +80,7 @@ export class Arena {
         },
       },
     });
-    const arena = new Arena(site, random, nodes, gateway, durability);
+    const arena = new Arena(site, random, nodes, gateway, durability, disk);
     await arena.writer.fill();
     arena.writer.start();
     return arena;

@@ -78,6 +78,20 @@ async function rot(arena: Arena): Promise<boolean> {
   return true;
 }
 
+/** The gateway's disk has no room for a while; hosts go on. */
+async function fillDisk(arena: Arena, meanwhile: () => Promise<void> = async () => {}): Promise<boolean> {
+  const { disk } = arena;
+  if (disk === null) return false;
+  disk.fill();
+  try {
+    await arena.hangTime();
+    await meanwhile();
+  } finally {
+    disk.free();
+  }
+  return true;
+}
+
 function onBoth(name: string, counts: Fault['counts'], strike: (arena: Arena, who: Who) => Promise<boolean>): Fault[] {
   return (['active', 'mirror'] as const).map((who) => ({ name: `${name}, ${who}`, counts, strike: (arena) => strike(arena, who) }));
 }
@@ -119,6 +133,16 @@ export const FAULTS: Fault[] = [
     return true;
   }),
   ...onBoth('requests fail', 'other', (arena, who) => ail(arena, who, (node) => node.fail())),
+  ...onBoth('node pauses', 'node kill or hang', (arena, who) => ail(arena, who, (node) => node.pause())),
+  ...onBoth('line cut over writes that land late', 'other', (arena, who) =>
+    ail(arena, who, async (node) => {
+      if (node.relay === null || !(await node.linger())) return false;
+      await arena.moment(500);
+      node.relay.cut();
+      await arena.moment(1000);
+      return true;
+    }),
+  ),
   ...onBoth('node crawls', 'other', (arena, who) => ail(arena, who, (node) => node.crawl(CRAWL_BITS_PER_SECOND))),
   ...onBoth('line cut', 'other', (arena, who) => disturbLine(arena, who, async (relay) => relay.cut())),
   ...onBoth('line stalls', 'node kill or hang', (arena, who) =>
@@ -147,6 +171,12 @@ export const FAULTS: Fault[] = [
           relay.delayMs = 0;
         }
       }),
+  },
+  { name: 'data directory full', counts: 'other', strike: fillDisk },
+  {
+    name: 'gateway killed while its data directory is full',
+    counts: 'gateway kill',
+    strike: (arena) => fillDisk(arena, () => killGateway(arena)),
   },
   { name: 'mirror rots', counts: 'other', strike: rot },
 ];

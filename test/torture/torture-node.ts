@@ -1,9 +1,10 @@
-// The storage nodes that are tortured: an nbdkit whose requests can be made to fail and to crawl, behind a relay that can be
-// cut; one with a volatile cache; and an agent. Each keeps its one copy in a file that can be compared and damaged.
+// The storage nodes that are tortured: an nbdkit whose requests can be made to fail, to crawl and to pause, or one whose requests
+// outlive their connection, each behind a relay that can be cut; one with a volatile cache; and agents. Each keeps its one copy in a file that can be compared and damaged.
 import { readdirSync } from 'node:fs';
 import { rm, truncate, writeFile } from 'node:fs/promises';
 import { CuttingRelay } from '../support/cutting-relay.js';
 import { NbdkitNode } from '../support/nbdkit-node.js';
+import { pause, resume } from '../support/pause-control.js';
 import { NodeAgentProcess } from '../support/node-agent-process.js';
 import type { Site } from '../support/site.js';
 import type { StartedProgram } from '../support/started-program.js';
@@ -23,12 +24,18 @@ export interface TortureNode {
   start(): Promise<void>;
   /** From now on requests fail with EIO now and then, until `heal`. False: this node cannot. */
   fail(): Promise<boolean>;
+  /** From now on it begins no request, until `heal`. False: this node cannot. */
+  pause(): Promise<boolean>;
+  /** From now on its writes take longer than their connection may last, until `heal`. False: this node cannot. */
+  linger(): Promise<boolean>;
   /** From now on it moves so many bits per second, until `heal`. False: this node cannot. */
   crawl(bitsPerSecond: number): Promise<boolean>;
   heal(): Promise<void>;
 }
 
 const ZOMBIE = '1s';
+/** So long a write of a node that lingers takes, and may land after its connection is gone. */
+const LINGER_S = 2;
 const FAST = '0';
 
 async function blankImage(path: string, sizeBytes: number): Promise<void> {
@@ -41,8 +48,17 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
   const [errors, rate] = [site.path(`${id}.errors`), site.path(`${id}.rate`)];
   await blankImage(image, sizeBytes);
   await writeFile(rate, FAST);
-  const filters = ['--filter=error', '--filter=rate'];
-  const knobs = ['error=EIO', 'error-rate=20%', `error-file=${errors}`, `rate-file=${rate}`];
+  const socket = site.path(`${id}.pause`);
+  const filters = ['--filter=pause', '--filter=error', '--filter=rate', '--filter=delay'];
+  const knobs = [
+    `pause-control=${socket}`,
+    'rdelay=1ms',
+    'wdelay=1ms',
+    'error=EIO',
+    'error-rate=20%',
+    `error-file=${errors}`,
+    `rate-file=${rate}`,
+  ];
   const node = await NbdkitNode.start(site, [...filters, 'file', image, ...knobs]);
   const relay = await CuttingRelay.start(site, node.port);
   return {
@@ -60,6 +76,11 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
       await writeFile(errors, '');
       return true;
     },
+    pause: async () => {
+      await pause(socket);
+      return true;
+    },
+    linger: async () => false,
     crawl: async (bitsPerSecond) => {
       await writeFile(rate, String(bitsPerSecond));
       return true;
@@ -67,7 +88,49 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
     heal: async () => {
       await rm(errors, { force: true });
       await writeFile(rate, FAST);
+      await resume(socket);
     },
+  };
+}
+
+/** A shell script: slow, but what it was asked it does, whether anybody waits for it any more or not. */
+export async function lateNode(site: Site, id: string, sizeBytes: number): Promise<TortureNode> {
+  const image = site.path(`${id}.img`);
+  const late = site.path(`${id}.late`);
+  await blankImage(image, sizeBytes);
+  const write = `dd of="${image}" seek=$4 oflag=seek_bytes conv=notrunc bs=1M status=none`;
+  const node = await NbdkitNode.start(site, [
+    '--threads=16',
+    'eval',
+    'thread_model=echo parallel',
+    `get_size=echo ${sizeBytes}`,
+    'can_write=exit 0',
+    'can_flush=exit 0',
+    'can_multi_conn=exit 0',
+    'flush=exit 0',
+    `pread=dd if="${image}" skip=$4 count=$3 iflag=skip_bytes,count_bytes,fullblock bs=1M status=none`,
+    `pwrite=if [ -e "${late}" ]; then held=$(mktemp "${image}.XXXXXX"); cat >$held; sleep ${LINGER_S}; ${write} <$held; rm $held; else ${write}; fi`,
+  ]);
+  const relay = await CuttingRelay.start(site, node.port);
+  return {
+    id,
+    config: { id, nbd: relay.uri, capacity: '1GiB', spares: [''], zombie: `${LINGER_S + 2}s` },
+    get program() {
+      return node.program;
+    },
+    relay,
+    volatile: false,
+    copyFile: () => image,
+    kill: () => node.kill(),
+    start: () => node.start(),
+    fail: async () => false,
+    pause: async () => false,
+    linger: async () => {
+      await writeFile(late, '');
+      return true;
+    },
+    crawl: async () => false,
+    heal: () => rm(late, { force: true }),
   };
 }
 
@@ -88,6 +151,8 @@ export async function volatileNode(site: Site, id: string, sizeBytes: number): P
     kill: () => node.kill(),
     start: () => node.start(),
     fail: async () => false,
+    pause: async () => false,
+    linger: async () => false,
     crawl: async () => false,
     heal: async () => {},
   };
@@ -110,6 +175,8 @@ export async function agentNode(site: Site, id: string): Promise<TortureNode> {
     kill: () => agent.kill(),
     start: () => agent.start(),
     fail: async () => false,
+    pause: async () => false,
+    linger: async () => false,
     crawl: async () => false,
     heal: async () => {},
   };
