@@ -26,6 +26,8 @@ const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
 const SMALL = 16 * MIB;
 /** File system's changes between two events. */
 const STEPS = 10;
+/** Nothing but what the test does moves a volume, however slow this machine is. */
+const PATIENT = { flip: { automatic: false, deadline: '30s' }, failover: { hangAfter: '60s' }, scrub: { afterMirror: false } };
 const PROGRAMS = ['nbd-client', ...FILE_SYSTEM_PROGRAMS];
 const EMULATOR = 'qemu-system-x86_64';
 const kernel = havePeer(EMULATOR) ? await guestKernel().catch((error: Error) => error) : null;
@@ -98,7 +100,7 @@ async function startGateway(site: Site): Promise<[GatewayProcess, NodeAgentProce
   const gateway = await GatewayProcess.start(site, {
     nodes: [...nodes, { id: 'small', nbd: small.uri }, { id: 'b', agent: b.url, zone: 'rack-2' }],
     volumes: [...volumes, { name: 'vol0', size: String(SMALL), node: 'small', export: '', policy: 'manual' }],
-    policies: { manual: { flip: { automatic: false }, scrub: { afterMirror: false } } },
+    policies: { manual: PATIENT },
   });
   return [gateway, b];
 }

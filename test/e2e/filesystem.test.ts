@@ -22,6 +22,8 @@ const MIB = 1024 * 1024;
 /** FORESTALL_SEED plays another one. */
 const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
 const POWER_LOSSES = 6;
+/** Nothing but what the test does moves a volume, however slow this machine is. */
+const PATIENT = { flip: { automatic: false, deadline: '30s' }, failover: { hangAfter: '60s' }, scrub: { afterMirror: false } };
 const PROGRAMS = ['nbdkit', 'nbdfuse', 'busybox', ...FILE_SYSTEM_PROGRAMS];
 
 /** An nbdkit with a file for the file system to come; the file and the node have its name. */
@@ -63,7 +65,7 @@ mountTest(
         { id: 'b', agent: b.url, zone: 'rack-2' },
       ],
       volumes: volumes('manual'),
-      policies: { manual: { flip: { automatic: false }, scrub: { afterMirror: false } } },
+      policies: { manual: PATIENT },
     });
     const hosts = hostsOf(site, gateway, 0.3);
     await each(hosts, async (host) => {

@@ -37,7 +37,7 @@ export const FILE_SYSTEM_PROGRAMS = ['mkfs.ext4', 'e2fsck', 'mkfs.xfs', 'xfs_rep
 
 /** A volume as a machine has it: a device, or a file that shows it, to be made a file system and mounted. */
 export interface Disk {
-  /** Its `$disk` is the volume, `$tree` where it is mounted, `$pool` the file of random bytes. */
+  /** Its `$disk` is the volume, `$tree` where it is mounted, `$pool` the file of random bytes, `$mount` what mounts. */
   readonly shell: Shell;
   /** Of what is not mounted. */
   detach(): Promise<void>;
@@ -50,7 +50,7 @@ export async function makeFileSystem({ shell }: Disk, { make }: FileSystem): Pro
 }
 
 export async function mount({ shell }: Disk, { name }: FileSystem, options: string): Promise<void> {
-  await shell.run(`mount -t ${name} -o ${options} "$disk" "$tree"`);
+  await shell.run(`$mount -t ${name} -o ${options} "$disk" "$tree"`);
 }
 
 export async function unmount({ shell }: Disk): Promise<void> {

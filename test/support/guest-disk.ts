@@ -20,7 +20,7 @@ export class GuestDisk implements Disk {
   /** Attached over two connections. `control`: another shell of the same machine, for when `shell` waits for the disk. */
   static async attach(shell: Shell, control: Shell, options: { device: string; volume: string; port: number }): Promise<GuestDisk> {
     const { device, volume, port } = options;
-    await shell.run(`disk=${device} tree=/mnt/${volume} pool=/${volume}.pool; mkdir -p "$tree"`);
+    await shell.run(`disk=${device} tree=/mnt/${volume} pool=/${volume}.pool mount=mount; mkdir -p "$tree"`);
     const said = await shell.run(`nbd-client -N ${volume} ${HOST_ADDRESS} ${port} ${device} -C 2`);
     assert.match(said, /Connected/);
     return new GuestDisk(shell, control, options);

@@ -50,7 +50,8 @@ export class LoopMount implements Disk {
     const inside = ['--target', String(nbdfuse.pid), '--mount', 'unshare', ...NAMESPACE, '--pid', '--fork', '--kill-child'];
     const dial = ['busybox', 'nc', '127.0.0.1', String(port.port), '-e', 'busybox', 'sh'];
     const shell = await port.shell(StartedProgram.start(site, 'nsenter', [...inside, ...dial]));
-    await shell.run(`disk=${directory}/nbd tree=${tree} pool=${poolFile}`);
+    // Not busybox's mount: that gives up when another takes the loop device that it has chosen.
+    await shell.run(`disk=${directory}/nbd tree=${tree} pool=${poolFile} mount='/usr/bin/env mount'`);
     return new LoopMount(nbdfuse, shell);
   }
 
