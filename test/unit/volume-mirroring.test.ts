@@ -109,13 +109,21 @@ test('after a restart a new mirror on plain nodes is copied when nothing that wa
 test('a mirror that could not be written down, and may be, is a copy until it is durable that it is none', async () => {
   const rig = await VolumeRig.start();
   const named = (): number => (rig.records.get('volume/v') as { mirrors: unknown[] }).mirrors.length;
-  rig.records.failing = 'after';
-  const added = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  const commit = rig.records.commit.bind(rig.records);
+  rig.records.commit = (changes) => {
+    if (changes.some((change) => 'put' in change && change.put === 'ours/b/')) rig.records.failing = 'after';
+    return commit(changes);
+  };
+  const adding = rig.volume.addMirror(target('b'), 'test');
+  for (let round = 0; round < 100 && named() === 0; round += 1) await turns(1);
+  rig.records.failing = 'before';
+  const added = await rig.finish(adding);
+  assert(!added.ok && added.code === 'store-unwritable');
   assert(!added.ok && added.code === 'store-unwritable');
   assert.deepEqual([named(), rig.volume.copies.length], [1, 2], 'the store names it, so nobody may free its target');
-  rig.records.failing = 'before';
   await rig.pass(1000);
   assert.deepEqual([named(), rig.volume.copies.length], [1, 2]);
+  rig.records.commit = commit;
   rig.records.failing = null;
   await rig.until(() => rig.volume.copies.length === 1, 'it is none');
   assert.equal(named(), 0);
