@@ -221,10 +221,13 @@ function play(fault: Fault, stage: Stage): void {
     case 'stutter':
       node.stutters = random.between(1, 4);
       break;
-    case 'commit-failure':
-      world.store.failures += random.between(1, 3);
+    case 'commit-failure': {
+      // A commit that came to nothing, or a store that cannot be written for some seconds.
+      const failures = random.between(1, 3);
+      world.store.failures += failures < 3 ? failures : 15;
       world.store.failing = random.pick([null, 'volume', 'mark']);
       break;
+    }
     case 'disaster':
       disaster(stage, volume);
       break;

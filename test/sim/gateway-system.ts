@@ -172,7 +172,7 @@ class GatewayIncarnation implements Incarnation {
   }
 
   async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
-    const { clock, log, records, journals, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
+    const { clock, log, records, journals, latches, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
     const settings: VolumeSettings = {
       durability,
       queueBytesMax: QUEUE_BYTES,
@@ -197,6 +197,7 @@ class GatewayIncarnation implements Incarnation {
       log,
       hasher: HASHER,
       journals,
+      latches,
       regionBytes: REGION_BYTES,
       extentBytes: EXTENT_BYTES,
       connect: this.#connect,

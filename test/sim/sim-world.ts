@@ -2,6 +2,7 @@
 // of it. Everything random is drawn from streams of the seed. Faults and sessions act on it; it decides nothing itself.
 import { History } from './history.js';
 import { SimJournals } from './journal-disk.js';
+import { SimLatches } from './latches.js';
 import { Network } from './network.js';
 import type { NodeFeatures } from './node-handshake.js';
 import { SimNode } from './node.js';
@@ -24,6 +25,7 @@ export class SimWorld {
   readonly network: Network;
   readonly store: SimStore;
   readonly journals: SimJournals;
+  readonly latches: SimLatches;
   readonly nodes: SimNode[] = [];
   readonly history = new History();
   /** How often each thing happened. */
@@ -45,6 +47,7 @@ export class SimWorld {
     const timing = { leastMs: 0.02, mostMs, cut: root.pick([0.05, 0.3]), highWaterBytes: root.pick([4096, 65_536, 1_048_576]) };
     this.network = new Network(this.scheduler, root.fork('network'), timing);
     this.store = new SimStore(this.scheduler, root.fork('records'), root.pick([0.5, 3, 20]), (name) => this.moment(name));
+    this.latches = new SimLatches(this.scheduler, seed, (name) => this.moment(name));
     const journals = new Random(seed, 'journals');
     this.journals = new SimJournals(this.scheduler, journals, journals.pick([0.2, 2, 10]), (name) => this.moment(name));
   }

@@ -6,6 +6,7 @@ import type { Clock, Log, Timer } from '../../replication/world.js';
 import type { SimAgent } from './agent.js';
 import { sum } from './hasher.js';
 import type { SimJournalFiles } from './journal-disk.js';
+import type { IncarnationLatches } from './latches.js';
 import type { Connection } from './network.js';
 import type { SimRecords } from './records.js';
 import type { SimWorld } from './sim-world.js';
@@ -25,6 +26,7 @@ export class GatewayLife implements Surroundings {
   readonly dialer: Dialer;
   readonly records: SimRecords;
   readonly journals: SimJournalFiles;
+  readonly latches: IncarnationLatches;
   readonly durability: VolumeSettings['durability'];
   readonly whenFull: VolumeSettings['whenFull'];
   readonly log: Log;
@@ -57,6 +59,7 @@ export class GatewayLife implements Surroundings {
     });
     this.records = world.store.open();
     this.journals = world.journals.open(sum);
+    this.latches = world.latches.open();
     const line = (level: string) => (fields: object, message: string) => world.trace(() => `${level} ${message} ${wordsOf(fields)}`);
     this.log = { debug: line('debug'), info: line('info'), warn: line('warn'), error: line('error') };
   }
@@ -78,6 +81,7 @@ export class GatewayLife implements Surroundings {
     for (const connection of this.#connections) connection.gateway.silence();
     this.records.crash();
     this.journals.crash();
+    this.latches.crash();
   }
 
   /** An agent whose answers a dead gateway does not hear. */

@@ -6,6 +6,7 @@ import type { JournalFiles } from '../../gateway/volume/journaling.js';
 import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer, WireAddress } from '../../gateway/wire.js';
 import type { Device } from '../../replication/device.js';
+import type { Latches } from '../../replication/latch.js';
 import type { Clock, Log, Records } from '../../replication/world.js';
 import type { SimAgent } from './agent.js';
 import type { AlarmPlan } from './alarm-plan.js';
@@ -34,6 +35,7 @@ export interface Surroundings {
   dialer: Dialer;
   records: Records;
   journals: JournalFiles;
+  latches: Latches;
   durability: VolumeSettings['durability'];
   whenFull: VolumeSettings['whenFull'];
   log: Log;
