@@ -3,27 +3,27 @@
 //
 //   npm run sim -- [--seeds 200] [--seed 1] [--ops 200] [--sessions 3] [--faults 5] [--workers 2] [--seconds S]
 //                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate all|RULE|NAME[,...]] [--failures 3]
-//                  [--shrink SECONDS] [--without FAULT[,...]] [--idle SESSION[,...]] [--load OPERATIONS] [--variant N]
+//                  [--coverage] [--shrink SECONDS] [--without FAULT[,...]] [--idle SESSION[,...]] [--load OPERATIONS] [--variant N]
 //
 // --seed: the first one; `random` draws it. --seconds: stop after so long, however many seeds were run.
+// --coverage: which awaits and changes of state the seeds reach, and at which awaits the gateway crashed (coverage.ts).
 // --shrink: how long the first failing seed may be tried with less, until it is printed as a short scenario with its trace; 0: not at all.
 // --without, --idle, --load, --variant: such a scenario (fault-plan.ts).
 // --verbose: with --seeds 1, everything that happened. --mutate: breaks a rule on purpose and expects to be told (mutations.ts).
-import { fork } from 'node:child_process';
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
 import { describeCommit } from './commit.js';
+import { measureCoverage } from './coverage.js';
 import type { Reduction } from './fault-plan.js';
 import { FAULTS } from './faults.js';
 import { checkMutations } from './mutate.js';
 import { runSeed, type SeedReport, type SeedsTask } from './seed-report.js';
 import { reductionWords } from './shrink.js';
 import { shrinkSeed } from './shrunk-seed.js';
+import { employ, root } from './seeds-pool.js';
 import { findSystem } from './systems.js';
 
 const CHUNK = 10;
-/** Most of what a run makes is short-lived: a larger nursery spares a quarter of the time. */
-const QUICK = ['--max-semi-space-size=32'];
 const SEED_MAX = 2 ** 40;
 
 interface Options {
@@ -38,6 +38,7 @@ interface Options {
   system: string;
   verbose: boolean;
   mutate: string | null;
+  coverage: boolean;
   shrinkSeconds: number;
   reduction: Reduction;
 }
@@ -56,6 +57,7 @@ function readOptions(): Options {
       system: { type: 'string', default: 'gateway' },
       verbose: { type: 'boolean', default: false },
       mutate: { type: 'string' },
+      coverage: { type: 'boolean', default: false },
       shrink: { type: 'string', default: '30' },
       without: { type: 'string', default: '' },
       idle: { type: 'string', default: '' },
@@ -82,6 +84,7 @@ function readOptions(): Options {
     system: values.system,
     verbose: values.verbose,
     mutate: values.mutate ?? null,
+    coverage: values.coverage,
     shrinkSeconds: number('shrink', values.shrink, 0),
     reduction: {
       without: numbers('without', values.without),
@@ -168,31 +171,8 @@ async function runSeeds(options: Options): Promise<Tally> {
     next += task.count;
     return task;
   };
-  await Promise.all(Array.from({ length: options.workers }, () => employ(draw, take)));
+  await Promise.all(Array.from({ length: options.workers }, () => employ(root, draw, take)));
   return tally;
-}
-
-/** One process that works until there is nothing left. Rejects when it dies. */
-function employ(draw: () => SeedsTask | null, take: (report: SeedReport) => void): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const worker = fork(new URL('./seeds-worker.ts', import.meta.url), { execArgv: [...process.execArgv, ...QUICK] });
-    let task: SeedsTask | null = null;
-    const give = (): void => {
-      task = draw();
-      if (task === null) worker.disconnect();
-      else worker.send(task);
-    };
-    worker.on('message', (reports: SeedReport[]) => {
-      for (const report of reports) take(report);
-      give();
-    });
-    worker.on('error', reject);
-    worker.on('exit', (code) => {
-      if (task === null) resolve();
-      else reject(new Error(`a process ended with code ${code} in seeds ${task.from} to ${task.from + task.count - 1}`));
-    });
-    give();
-  });
 }
 
 let options: Options;
@@ -203,6 +183,7 @@ try {
   process.exit(2);
 }
 if (options.mutate !== null) process.exitCode = (await checkMutations(options.mutate, options.workers)) ? 0 : 1;
+else if (options.coverage) process.exitCode = (await measureCoverage(options)) ? 0 : 1;
 else {
   const tally = await runSeeds(options);
   if (tally.failed.length > 0 && options.shrinkSeconds > 0 && !options.verbose) await printShort(tally.failed[0], options);

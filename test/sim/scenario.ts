@@ -7,6 +7,7 @@ import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } fr
 import { HostSession } from './client.js';
 import { AlarmSide } from './alarm-side.js';
 import { Cast } from './cast.js';
+import type { CoverageRecorder } from './coverage-recorder.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
 import { type PlannedFault, planFaults, type Reduction, WHOLE } from './fault-plan.js';
@@ -37,6 +38,8 @@ export interface ScenarioOptions {
   whenFull?: Surroundings['whenFull'];
   /** Do verdicts move the volumes? Instead of what the seed would draw; never where `weights` are given unless told. */
   protection?: boolean;
+  /** Is told of crashes, and may want one. */
+  recorder?: CoverageRecorder;
   /** Only a part of it. */
   reduction?: Reduction;
 }
@@ -155,8 +158,14 @@ class Run {
   }
 
   async play(): Promise<Violation[]> {
-    this.#startGateway();
+    const { recorder } = this.#options;
     const { scheduler } = this.world;
+    recorder?.arm(() =>
+      scheduler.after(0, () => {
+        if (recorder.isDue() && !this.#faultsOver) this.#crashGateway(this.#random.range(0, 50));
+      }),
+    );
+    this.#startGateway();
     const violations: Violation[] = [];
     const phase = async (name: string, limitMs: number, done: () => boolean): Promise<boolean> => {
       this.world.trace(() => `-- ${name}`);
@@ -287,6 +296,7 @@ class Run {
     if (this.#life === null) return;
     for (const { name } of this.#volumes) this.#last.set(name, this.#status(name));
     this.world.trace(() => 'the gateway crashes');
+    this.#options.recorder?.crashed();
     this.#life.crash();
     this.#life = null;
     this.#incarnation = null;

@@ -1,4 +1,5 @@
 // One seed's outcome as it is sent between processes and printed.
+import { type Coverage, recorder } from './coverage-recorder.js';
 import { describeViolation } from './report.js';
 import { runScenario, type ScenarioOptions } from './scenario.js';
 import type { SystemUnderTest } from './system.js';
@@ -11,6 +12,8 @@ export interface SeedReport {
   events: number;
   /** Everything that happened, when it was asked for. */
   lines: string[];
+  /** Of instrumented sources. */
+  coverage?: Coverage;
 }
 
 export interface SeedsTask {
@@ -18,6 +21,15 @@ export interface SeedsTask {
   from: number;
   count: number;
   options: Omit<ScenarioOptions, 'seed'>;
+  /** Not undefined: the sources are instrumented, and the gateway is to crash at this await; null: at none. */
+  crashAt?: number | null;
+}
+
+/** One of instrumented sources; `crashAt`: the await at which the gateway is to crash. */
+export async function coverSeed(system: SystemUnderTest, options: ScenarioOptions, crashAt: number | null): Promise<SeedReport> {
+  recorder.begin(crashAt);
+  const report = await runSeed(system, { ...options, recorder });
+  return { ...report, coverage: recorder.coverage };
 }
 
 export async function runSeed(system: SystemUnderTest, options: ScenarioOptions): Promise<SeedReport> {
