@@ -58,7 +58,9 @@ export function learn<T extends Fact['type']>(d: Draft, fact: FactOf<T>): void {
 
 function verdictFired({ s, policy }: Draft, { node, suspicion }: FactOf<'verdict-fired'>): void {
   const pardon = s.pardons[node];
-  if (pardon && isNews(suspicion, pardon)) delete s.pardons[node];
+  // What was decided against was another's judgement.
+  const byAnother = s.doubts[node] !== undefined && s.doubts[node].origin !== suspicion.origin;
+  if (pardon && (byAnother || isNews(suspicion, pardon))) delete s.pardons[node];
   s.doubts[node] = suspicion;
   // Somebody insists while the old node is watched: the watch starts again.
   const home = s.home;

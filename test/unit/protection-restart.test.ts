@@ -1,6 +1,7 @@
 // A restart or crash goes on where the process ended, as scenarios (see protection-scenario.ts).
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import { step } from '../../gateway/protection/machine.js';
 import { encodeRecord } from '../../gateway/protection/record.js';
 import { resume } from '../../gateway/protection/resume.js';
 import { freshSituation } from '../../gateway/protection/situation.js';
@@ -118,6 +119,16 @@ test('records that cannot be written stop no evacuation that is under way', asyn
     mirror vol0 b synced
     expect vol0 verified on b
   `);
+});
+
+test('an outside verdict that proved false does not silence what the model says of the node', () => {
+  const nowMs = Date.parse('2026-01-01T00:00:00Z');
+  const active = { node: 'a', export: 'vol0' };
+  const doubts = { a: suspicion(0.9, 'outside', nowMs) };
+  const overruled = { ...freshSituation('vol0', active, 3, nowMs), doubts, pardons: { a: { atMs: nowMs, probability: 0.9 } } };
+  const fact = { type: 'verdict-fired', node: 'a', suspicion: suspicion(0.77, 'model', nowMs) } as const;
+  const { situation } = step(overruled, fact, nowMs, policy());
+  assert.equal(situation.state, 'suspect');
 });
 
 test('a verdict that was cleared while the gateway was down is no longer overruled', () => {
