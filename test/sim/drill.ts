@@ -9,7 +9,7 @@ import type { Violation } from './checker.js';
 import type { VolumePlan } from './system.js';
 
 /** Virtual time in which protection has come to an end, with all that it tries again ever less often. */
-export const CALM_MS = 2_400_000;
+export const CALM_MS = 1_000_000;
 const DRILL_WRITES = 20;
 
 export class Drill {

@@ -128,12 +128,14 @@ async function hunted(directory: string, hunt: Hunt, control: ChildProcess): Pro
 
 async function huntWith(
   worker: ChildProcess,
-  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults, durability = 'async' }: Hunt,
+  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults, durability = 'async', protection = false }: Hunt,
   control: ChildProcess,
 ): Promise<Verdict> {
-  const options = { ...OPTIONS, weights, lulls, durability, faults: faults ?? OPTIONS.faults };
-  for (let from = 1; from <= seeds; from += CHUNK) {
-    const reports = await ask(worker, { system, from, count: Math.min(CHUNK, seeds - from + 1), options });
+  const options = { ...OPTIONS, weights, lulls, durability, protection, faults: faults ?? OPTIONS.faults };
+  // What protection does not end takes long to be sure of.
+  const chunk = protection ? 2 : CHUNK;
+  for (let from = 1; from <= seeds; from += chunk) {
+    const reports = await ask(worker, { system, from, count: Math.min(chunk, seeds - from + 1), options });
     if (typeof reports === 'string') return { caught: false, reason: reports };
     for (const { seed, violations } of reports) {
       if (violations.length === 0) continue;

@@ -6,6 +6,7 @@ import { DURABILITY_MUTATIONS } from './mutations-durability.js';
 import { FLIP_MUTATIONS } from './mutations-flip.js';
 import { INTEGRITY_MUTATIONS } from './mutations-integrity.js';
 import { JOURNAL_MUTATIONS } from './mutations-journal.js';
+import { PROTECTION_MUTATIONS } from './mutations-protection.js';
 import { REFERENCE_MUTATIONS } from './mutations-reference.js';
 import type { Fault } from './faults.js';
 import type { ScenarioOptions } from './scenario.js';
@@ -37,6 +38,8 @@ export interface Hunt {
   lulls?: number;
   /** The policy of the volumes; `async` unless told. */
   durability?: ScenarioOptions['durability'];
+  /** Do verdicts move the volumes? */
+  protection?: boolean;
   /** Faults of a run; as many as usual unless told. */
   faults?: number;
 }
@@ -56,4 +59,5 @@ export const MUTATIONS: readonly Mutation[] = [
   ...FLIP_MUTATIONS,
   ...JOURNAL_MUTATIONS,
   ...INTEGRITY_MUTATIONS,
+  ...PROTECTION_MUTATIONS,
 ].sort((one, other) => Number.parseInt(one.name, 10) - Number.parseInt(other.name, 10));
