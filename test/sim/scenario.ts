@@ -276,7 +276,7 @@ class Run {
   #startGateway(): void {
     const { seed } = this.#options;
     const hedgeAfterMs = new Random(seed, 'hedge').pick([null, null, 2, 10]);
-    const alarms = this.#alarms && this.#alarms.surroundings(this.#cast);
+    const alarms = this.#alarms?.surroundings(this.#cast) ?? null;
     const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull, alarms };
     const life = new GatewayLife(this.world, this.#cast.places, this.#volumes, plan);
     this.#life = life;
