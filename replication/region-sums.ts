@@ -115,6 +115,12 @@ export class RegionSums {
     if (this.verified.has(region)) this.#unverify(region);
   }
 
+  /** No checksum of a record counts for a while: what rests on them is not verified any more. */
+  unverifyAll(): void {
+    this.verified.clearAll();
+    this.#root = 0n;
+  }
+
   /** From now on writes to the watched range are noted in it. */
   watch(range: RangeWatch): void {
     this.#watches.add(range);

@@ -96,7 +96,10 @@ export class Volume implements VolumeControl, Device {
       sizeBytes,
       extentBytes,
       onMark: (extent) => [sums.onMark(extent)],
-      unmarked: (reason) => fact({ type: 'unmarked', reason }),
+      unmarked: (reason) => {
+        if (reason !== null) sums.unverifyAll();
+        fact({ type: 'unmarked', reason });
+      },
     });
     const sums: RegionSums = new RegionSums({
       records,
