@@ -194,7 +194,7 @@ if (options.mutate !== null) process.exitCode = (await checkMutations(options.mu
 else if (options.coverage) process.exitCode = (await measureCoverage(options)) ? 0 : 1;
 else {
   const tally = await runSeeds(options);
-  if (tally.failed.length > 0 && options.shrinkSeconds > 0 && !options.verbose) await printShort(tally.failed[0], options);
   tally.print(options);
   process.exitCode = tally.failed.length > 0 ? 1 : 0;
+  if (tally.failed.length > 0 && options.shrinkSeconds > 0 && !options.verbose) await printShort(tally.failed[0], options);
 }
