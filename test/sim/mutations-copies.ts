@@ -1,5 +1,5 @@
 // Mutations of the rules about copies: intent log, copier, marks, order of writes, queue, zeroes, failed writes (1 to 7).
-import type { Mutation } from './mutations.js';
+import type { Edit, Mutation } from './mutations.js';
 
 const INTENT_LOG = 'replication/intent-log.ts';
 const COPIER = 'replication/copier.ts';
@@ -9,6 +9,13 @@ const RANGE_LOCK = 'replication/range-lock.ts';
 const IO_PATH = 'gateway/volume/io-path.ts';
 const SWEEPER = 'gateway/volume/mark-sweeper.ts';
 const MIRRORING = 'gateway/volume/mirroring.ts';
+
+/** What the queue has no room for is taken all the same: the second guard of its bound. */
+const OVERFULL_TAKEN: Edit = {
+  file: MIRROR,
+  find: 'const unexpected = overfull && !this.#fallsBack && !this.queue.hostEmpty;',
+  replace: 'const unexpected = false;',
+};
 
 export const COPY_MUTATIONS: readonly Mutation[] = [
   {
@@ -123,6 +130,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
         find: 'return usedBytes > 0 && usedBytes + costBytes > Math.min(this.#queueLimit, this.#options.settings().queueBytesMax);',
         replace: 'return false;',
       },
+      OVERFULL_TAKEN,
     ],
     caughtBy: { weights: { slow: 4, 'add-mirror': 1 } },
   },
@@ -131,6 +139,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     breaks: 'all writes in flight may go over the bound of the queue at once',
     edits: [
       { file: MIRROR, find: 'const usedBytes = this.queue.hostBytes + admittedBytes;', replace: 'const usedBytes = this.queue.hostBytes;' },
+      OVERFULL_TAKEN,
     ],
     caughtBy: { weights: { slow: 4, 'add-mirror': 1 } },
   },
