@@ -6,7 +6,7 @@ import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
 import { RegionSums } from '../../replication/region-sums.js';
 import type { Latch, Latches } from '../../replication/latch.js';
-import type { Clock, Log, Records, Timer } from '../../replication/world.js';
+import { type Clock, type Log, type Records, type Timer, within } from '../../replication/world.js';
 import type { FlipCertificate, JournalView, MirrorView, Outcome, ScrubReport, TargetRef, VolumeControl, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { ActiveWatch } from './active-watch.js';
@@ -35,6 +35,8 @@ export type { VolumeSettings } from './volume-settings.js';
 const REGION_BYTES = 64 * 1024;
 const EXTENT_BYTES = 4 * 1024 * 1024;
 const TICK_MS = 250;
+/** Mirrors in step have so long at the end for what is queued for them. */
+const CLOSE_DRAIN_MS = 2000;
 
 export interface VolumeOptions {
   record: VolumeRecord;
@@ -360,6 +362,11 @@ export class Volume implements VolumeControl, Device {
     this.#scrubbing.close();
     for (const copy of this.#copies.list) copy.mirror?.stop();
     this.#intents.dropWaiters();
+    await within(
+      this.#clock,
+      CLOSE_DRAIN_MS,
+      Promise.all(this.#copies.mirrors.map(({ mirror }) => mirror.usable && mirror.queue.drained())),
+    );
     if (this.path.inFlight === 0) await this.#sweeper.finish();
     await this.#journaling.close();
     await this.#latch?.close();
