@@ -8,6 +8,7 @@
 //   checksums     8 bytes little endian for each region; 0 where unknown
 import assert from 'node:assert';
 import { Bitmap } from './bitmap.js';
+import { coveringStride } from './stride.js';
 import type { Change, Records } from './world.js';
 
 /** Records kept as they were read last: hosts' reads ask for them again and again. */
@@ -202,8 +203,7 @@ export class RegionSums {
     const samples: { offset: number; length: number; sum: bigint }[] = [];
     const looks = Math.min(regions, most * LOOKS_PER_SAMPLE);
     // A stride that visits every region before it comes back to one, in steps that look random.
-    let stride = Math.max(1, Math.floor(regions * 0.618));
-    while (gcd(stride, regions) !== 1) stride += 1;
+    const stride = coveringStride(Math.max(1, Math.floor(regions * 0.618)), regions);
     for (let look = 0; look < looks && samples.length < most; look += 1) {
       this.#cursor = (this.#cursor + stride) % regions;
       const sum = this.get(this.#cursor);
@@ -228,8 +228,7 @@ export class RegionSums {
     for (const extent of this.#memory.keys()) keys.add(this.#key(extent));
     this.#memory.clear();
     this.#read.clear();
-    this.verified.clearAll();
-    this.#root = 0n;
+    this.unverifyAll();
     return [...keys].map((key) => ({ remove: key }));
   }
 
@@ -270,10 +269,6 @@ export class RegionSums {
   #key(extent: number): string {
     return this.#prefix + extent.toString(16).padStart(8, '0');
   }
-}
-
-function gcd(one: number, other: number): number {
-  return other === 0 ? one : gcd(other, one % other);
 }
 
 function encode(sums: ExtentSums): Uint8Array {

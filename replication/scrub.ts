@@ -2,6 +2,7 @@
 // to do with where data lies, so that what goes bad together is not found last, and which two numbers say, so that a pass that
 // was interrupted goes on where it was.
 import type { Comparer } from './comparer.js';
+import { coveringStride, covers } from './stride.js';
 
 /** How far a pass is. Chunk number i of it is (first + i * stride) modulo their count, `stride` and the count having no factor in common. */
 export interface ScrubProgress {
@@ -26,14 +27,13 @@ export interface ScrubOptions {
 
 /** A pass over so many chunks that has not begun; `seed`: any 64 bits. */
 export function newPass(chunks: number, seed: bigint): ScrubProgress {
-  let stride = 1 + Number((seed >> 32n) % BigInt(chunks));
-  while (gcd(stride, chunks) !== 1) stride += 1;
+  const stride = coveringStride(1 + Number((seed >> 32n) % BigInt(chunks)), chunks);
   return { first: Number((seed & 0xffff_ffffn) % BigInt(chunks)), stride, done: 0, comparedBytes: 0, whole: true };
 }
 
 /** Is it one over so many chunks? */
 export function fits({ first, stride, done }: ScrubProgress, chunks: number): boolean {
-  return first < chunks && stride > 0 && gcd(stride, chunks) === 1 && done <= chunks;
+  return first < chunks && stride > 0 && covers(stride, chunks) && done <= chunks;
 }
 
 export class Scrub {
@@ -68,8 +68,4 @@ export class Scrub {
     }
     return true;
   }
-}
-
-function gcd(one: number, other: number): number {
-  return other === 0 ? one : gcd(other, one % other);
 }

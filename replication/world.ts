@@ -41,12 +41,13 @@ export interface Log {
 }
 
 export type RecordKey = string;
+export const RECORD_KEY_BYTES_MAX = 512;
 export type RecordValue = unknown;
 
 export type Change = { put: RecordKey; value: RecordValue } | { remove: RecordKey };
 
 /**
- * Durable records: a sorted map of short string keys (at most 512 bytes) to plain values (JSON-like, plus Uint8Array).
+ * Durable records: a sorted map of short string keys (at most `RECORD_KEY_BYTES_MAX` bytes) to plain values (JSON-like, plus Uint8Array).
  * `commit` is atomic and resolves only when the changes are on stable storage; it rejects when they are not, and then
  * nobody knows which: the caller treats the outcome as unknown until it has read the records again after a restart.
  */

@@ -2,7 +2,7 @@
 // spares, which comes back once the volume layer has trimmed it. Guarantees: nothing is freed that a volume uses, and
 // nothing that was made is forgotten, whatever crashes (rule 20). Freeing is tried until it is done; it never blocks.
 import assert from 'node:assert/strict';
-import type { Clock, Log, Records, Timer } from '../../replication/world.js';
+import { type Clock, type Log, RECORD_KEY_BYTES_MAX, type Records, type Timer } from '../../replication/world.js';
 import { type EventSink, type Outcome, refuse, type TargetRef } from '../control.js';
 import { oursKey } from '../volume/volume-record.js';
 import { type Condemned, condemnedKey, readCondemned } from './condemned.js';
@@ -42,8 +42,6 @@ interface Freeing {
 const RETRY_MS = { first: 1_000, last: 300_000 };
 const NAME_TRIES = 20;
 const NAME_CHARS_MAX = 64;
-/** Of a record: what has a longer one was never written down. */
-const KEY_BYTES_MAX = 512;
 /** Refusals that time does not heal: the export is somebody else's by now, or was never lent to us. */
 const FINAL_CODES: ReadonlySet<string> = new Set(['owner-mismatch', 'stale-epoch', 'not-a-spare']);
 
@@ -206,10 +204,10 @@ export class NodeControl {
     return !deleted.ok && deleted.code === 'export-unknown' ? { ok: true, value: null } : deleted;
   }
 
-  /** A volume's copy was begun there (rule 20). */
+  /** A volume's copy was begun there (rule 20). What would have too long a key was never written down. */
   #isOurs(target: TargetRef): boolean {
     const key = oursKey(target);
-    return Buffer.byteLength(key) <= KEY_BYTES_MAX && this.#options.records.get(key) !== undefined;
+    return Buffer.byteLength(key) <= RECORD_KEY_BYTES_MAX && this.#options.records.get(key) !== undefined;
   }
 
   #again(freeing: Freeing, reason: string): void {

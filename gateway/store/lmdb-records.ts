@@ -6,14 +6,13 @@ import assert from 'node:assert/strict';
 import { closeSync, existsSync, openSync, renameSync, rmSync, statfsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { open as openLmdb, type RootDatabase } from 'lmdb';
-import type { Change, RecordKey, Records, RecordValue } from '../../replication/world.js';
+import { type Change, RECORD_KEY_BYTES_MAX, type RecordKey, type Records, type RecordValue } from '../../replication/world.js';
 import type { Outcome } from '../control.js';
 import { DamagedRecord, decodeRecord, encodeRecord } from './record-codec.js';
 import { damagedStore, FORMAT_RECORD, FORMAT_VERSION, FRESH_NAME, MARK_NAME, RECORDS_NAME, unusableStore } from './store-format.js';
 import { missingStore, verifyStore } from './store-verification.js';
 import { syncDirectory } from './sync-directory.js';
 
-const KEY_BYTES_MAX = 512;
 /** LMDB maps its lock file: its blocks must exist, or a full disk ends the process by a signal. */
 const LOCK_FILE_BYTES = 16_384;
 const COMMIT_ERROR_WAIT_MS = 1_000;
@@ -186,7 +185,7 @@ export class LmdbRecords implements Records {
 
 function checkKey(key: RecordKey): void {
   const bytes = Buffer.byteLength(key);
-  assert(bytes > 0 && bytes <= KEY_BYTES_MAX, `a record's key has 1 to ${KEY_BYTES_MAX} bytes: ${key.slice(0, 80)}`);
+  assert(bytes > 0 && bytes <= RECORD_KEY_BYTES_MAX, `a record's key has 1 to ${RECORD_KEY_BYTES_MAX} bytes: ${key.slice(0, 80)}`);
 }
 
 /** LMDB rejects with a promise of the reason inside. */

@@ -38,6 +38,15 @@ const ZOMBIE = '1s';
 const LINGER_S = 2;
 const FAST = '0';
 
+/** What nothing can be done to. */
+const STEADY: Pick<TortureNode, 'fail' | 'pause' | 'linger' | 'crawl' | 'heal'> = {
+  fail: async () => false,
+  pause: async () => false,
+  linger: async () => false,
+  crawl: async () => false,
+  heal: async () => {},
+};
+
 async function blankImage(path: string, sizeBytes: number): Promise<void> {
   await writeFile(path, '');
   await truncate(path, sizeBytes);
@@ -62,6 +71,7 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
   const node = await NbdkitNode.start(site, [...filters, 'file', image, ...knobs]);
   const relay = await CuttingRelay.start(site, node.port);
   return {
+    ...STEADY,
     id,
     config: { id, nbd: relay.uri, capacity: '1GiB', spares: [''], zombie: ZOMBIE },
     get program() {
@@ -80,7 +90,6 @@ export async function failingNode(site: Site, id: string, sizeBytes: number): Pr
       await pause(socket);
       return true;
     },
-    linger: async () => false,
     crawl: async (bitsPerSecond) => {
       await writeFile(rate, String(bitsPerSecond));
       return true;
@@ -113,6 +122,7 @@ export async function lateNode(site: Site, id: string, sizeBytes: number): Promi
   ]);
   const relay = await CuttingRelay.start(site, node.port);
   return {
+    ...STEADY,
     id,
     config: { id, nbd: relay.uri, capacity: '1GiB', spares: [''], zombie: `${LINGER_S + 2}s` },
     get program() {
@@ -123,13 +133,10 @@ export async function lateNode(site: Site, id: string, sizeBytes: number): Promi
     copyFile: () => image,
     kill: () => node.kill(),
     start: () => node.start(),
-    fail: async () => false,
-    pause: async () => false,
     linger: async () => {
       await writeFile(late, '');
       return true;
     },
-    crawl: async () => false,
     heal: () => rm(late, { force: true }),
   };
 }
@@ -140,6 +147,7 @@ export async function volatileNode(site: Site, id: string, sizeBytes: number): P
   const node = await NbdkitNode.start(site, ['--filter=cache', 'file', image, 'cache=writeback']);
   const relay = await CuttingRelay.start(site, node.port);
   return {
+    ...STEADY,
     id,
     config: { id, nbd: relay.uri, capacity: '1GiB', spares: [''], zombie: ZOMBIE },
     get program() {
@@ -150,17 +158,13 @@ export async function volatileNode(site: Site, id: string, sizeBytes: number): P
     copyFile: () => null,
     kill: () => node.kill(),
     start: () => node.start(),
-    fail: async () => false,
-    pause: async () => false,
-    linger: async () => false,
-    crawl: async () => false,
-    heal: async () => {},
   };
 }
 
 export async function agentNode(site: Site, id: string): Promise<TortureNode> {
   const agent = await NodeAgentProcess.start(site, id);
   return {
+    ...STEADY,
     id,
     config: { id, agent: agent.url },
     get program() {
@@ -174,10 +178,5 @@ export async function agentNode(site: Site, id: string): Promise<TortureNode> {
     },
     kill: () => agent.kill(),
     start: () => agent.start(),
-    fail: async () => false,
-    pause: async () => false,
-    linger: async () => false,
-    crawl: async () => false,
-    heal: async () => {},
   };
 }
