@@ -34,6 +34,8 @@ interface Freeing {
   entry: Condemned;
   /** A volume is about to use it, or to forget it. */
   held: boolean;
+  /** Its record is being written, or removed: whether that was done. */
+  settling: Promise<boolean> | null;
   refusals: number;
   timer: Timer | null;
   running: boolean;
@@ -98,8 +100,17 @@ export class NodeControl {
 
   /** Writes down that the target will be freed, before its volume forgets it. `free` starts that. */
   async condemn(target: TargetRef, owner: { volume: string; epoch: number }): Promise<Outcome<TargetRef>> {
-    if (this.#freeing.has(condemnedKey(target))) return { ok: true, value: target };
-    return this.#write(target, owner);
+    const key = condemnedKey(target);
+    let freeing = this.#freeing.get(key);
+    // An entry that is just being struck off, or is not durable yet, says nothing.
+    while (freeing?.settling) {
+      await freeing.settling;
+      freeing = this.#freeing.get(key);
+    }
+    if (!freeing) return this.#write(target, owner);
+    // An attempt before `free` would find that a volume uses it, and forget it.
+    freeing.held = true;
+    return { ok: true, value: target };
   }
 
   /** No volume uses it any more; it must have been condemned or made. */
@@ -144,16 +155,21 @@ export class NodeControl {
     const key = condemnedKey(target);
     assert(!this.#freeing.has(key), `${key} is in the list already`);
     // In the list before it is durable: nobody may take the same spare meanwhile.
-    this.#freeing.set(key, fresh(entry, true));
-    try {
-      await records.commit([{ put: key, value: entry }]);
-      return { ok: true, value: target };
-    } catch (error) {
-      const reason = (error as Error).message;
-      log.error({ key, reason }, 'a target cannot be written down, so it is not touched');
-      this.#freeing.delete(key);
-      return refuse('store-unwritable', `the records cannot be written: ${reason}`);
-    }
+    const freeing = fresh(entry, true);
+    this.#freeing.set(key, freeing);
+    let reason = '';
+    freeing.settling = records.commit([{ put: key, value: entry }]).then(
+      () => true,
+      (error: Error) => {
+        reason = error.message;
+        log.error({ key, reason }, 'a target cannot be written down, so it is not touched');
+        this.#freeing.delete(key);
+        return false;
+      },
+    );
+    const written = await freeing.settling;
+    freeing.settling = null;
+    return written ? { ok: true, value: target } : refuse('store-unwritable', `the records cannot be written: ${reason}`);
   }
 
   #kick(freeing: Freeing): void {
@@ -161,7 +177,10 @@ export class NodeControl {
     freeing.timer?.cancel();
     freeing.timer = null;
     freeing.running = true;
-    const work = this.#attempt(freeing).finally(() => this.#work.delete(work));
+    const work = this.#attempt(freeing).finally(() => {
+      freeing.running = false;
+      this.#work.delete(work);
+    });
     this.#work.add(work);
   }
 
@@ -170,7 +189,6 @@ export class NodeControl {
     const owner = this.#options.usedBy(entry);
     const used = owner.ok && owner.value !== null;
     const freed = !owner.ok ? owner : used ? ({ ok: true, value: null } as const) : await this.#release(entry);
-    freeing.running = false;
     if (this.#freeing.get(condemnedKey(entry)) !== freeing) return;
     if (!freed.ok && !FINAL_CODES.has(freed.code)) {
       this.#again(freeing, freed.message);
@@ -229,22 +247,27 @@ export class NodeControl {
   /** Takes it off the list; false: the records could not be written and it is tried again. */
   async #strike(freeing: Freeing): Promise<boolean> {
     const key = condemnedKey(freeing.entry);
-    try {
-      await this.#options.records.commit([{ remove: key }]);
-    } catch (error) {
-      // It stays in the list; whoever looks next sees whether a volume uses it.
-      freeing.held = false;
-      this.#again(freeing, (error as Error).message);
-      return false;
-    }
-    freeing.timer?.cancel();
-    this.#freeing.delete(key);
-    return true;
+    freeing.settling ??= this.#options.records.commit([{ remove: key }]).then(
+      () => {
+        freeing.timer?.cancel();
+        this.#freeing.delete(key);
+        return true;
+      },
+      (error: Error) => {
+        // It stays in the list; whoever looks next sees whether a volume uses it.
+        freeing.held = false;
+        this.#again(freeing, error.message);
+        return false;
+      },
+    );
+    const struck = await freeing.settling;
+    freeing.settling = null;
+    return struck;
   }
 }
 
 function fresh(entry: Condemned, held: boolean): Freeing {
-  return { entry, held, refusals: 0, timer: null, running: false };
+  return { entry, held, settling: null, refusals: 0, timer: null, running: false };
 }
 
 /** `<volume>.<epoch>`, then with a number; as many characters as an agent takes. */

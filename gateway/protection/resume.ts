@@ -6,7 +6,7 @@ import { addCopy, type Draft, draftOf, forget, rollbackBy, takeTicket } from './
 import { learn } from './learn.js';
 import { proceed, type Stepped } from './machine.js';
 import type { ProtectionRecord } from './record.js';
-import { freshSituation, type ProtectionPolicy, type Situation, type Suspicion, sameTarget } from './situation.js';
+import { freshSituation, type Pardon, type ProtectionPolicy, type Situation, type Suspicion, sameTarget } from './situation.js';
 
 /** What the volume says of itself when it is served again. */
 export interface Seen {
@@ -38,9 +38,13 @@ export function resume(
   return proceed(d);
 }
 
-/** A verdict that was cleared while nobody listened took its pardon with it: the next one counts. */
+/**
+ * A verdict that was cleared took its pardon with it, and the next one counts, also when the process ended before it
+ * could write that down.
+ */
 function standing(pardons: Situation['pardons'], doubts: Situation['doubts']): Situation['pardons'] {
-  return Object.fromEntries(Object.entries(pardons).filter(([node]) => node in doubts));
+  const stands = (node: string, { atMs }: Pardon): boolean => node in doubts && doubts[node].atMs <= atMs;
+  return Object.fromEntries(Object.entries(pardons).filter(([node, pardon]) => stands(node, pardon)));
 }
 
 function isView(view: { node: string; export: string }, target: TargetRef): boolean {

@@ -119,6 +119,8 @@ export class Warden {
   overdone(incarnation: Incarnation): string | null {
     const { standing } = this.#plan.policy.mirror;
     const adopted = this.#world.counts.has('commit-failed');
+    const believed = this.#storedAlarm();
+    if (!adopted && believed !== null) return `the store has a verdict over ${believed} still`;
     for (const volume of this.#cast!.volumes) {
       const { name } = volume;
       const status = incarnation.status(name);
@@ -171,6 +173,15 @@ export class Warden {
       for (const exportName of agent!.owners.keys()) {
         if (this.#userOf({ node: name, export: exportName }) === null) return `${name}/${exportName} is left over: no volume uses it`;
       }
+    }
+    return null;
+  }
+
+  /** A node that is under a verdict after a restart. */
+  #storedAlarm(): string | null {
+    for (const [, value] of this.#world.store.list('verdict/')) {
+      const { verdict } = value as { verdict: { node: string; firing: boolean } };
+      if (verdict.firing) return verdict.node;
     }
     return null;
   }

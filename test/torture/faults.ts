@@ -14,9 +14,19 @@ export interface Fault {
 
 type Who = 'active' | 'mirror';
 
+const FLIP_TURNS = 5;
+
+/** A mirror may have fallen behind the hosts since it was seen to be in step: then it is waited for again. */
 async function flip(arena: Arena): Promise<boolean> {
-  await arena.gateway.flip(VOLUME);
-  return true;
+  for (let turn = 1; ; turn += 1) {
+    try {
+      await arena.gateway.flip(VOLUME);
+      return true;
+    } catch (error) {
+      if (turn === FLIP_TURNS || !(error as Error).message.includes('"code":"mirror-not-synced"')) throw error;
+      await arena.settled();
+    }
+  }
 }
 
 async function killGateway(arena: Arena): Promise<void> {

@@ -182,6 +182,56 @@ test('freeing waits for its word, is done as the owner, and is tried until it is
   await bench.control.stop();
 });
 
+test('what is condemned while its old entry is being struck off is written down again', async () => {
+  const bench = new Bench();
+  const target = made(await bench.control.make('agent', null, WISH));
+  bench.used.add('agent/vol0.3');
+  const kept = bench.control.keep(target);
+  made(await bench.control.condemn(target, WISH));
+  await kept;
+  assert([...bench.records.map.keys()].includes('free/agent/vol0.3'), 'a crash now would leave it behind');
+  bench.used.clear();
+  bench.control.free(target);
+  await settle();
+  assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0]);
+  await bench.control.stop();
+});
+
+test('an entry that a restart found is not forgotten while its volume is about to drop the target', async () => {
+  const bench = new Bench();
+  const target = made(await bench.control.make('agent', null, WISH));
+  await bench.control.stop();
+  bench.doubt = refuse('store-unreadable', 'the record of vol7 cannot be read');
+  bench.open().start();
+  await settle();
+  bench.doubt = null;
+  bench.used.add('agent/vol0.3');
+  made(await bench.control.condemn(target, WISH));
+  await bench.clock.advance(600_000);
+  assert.equal(bench.records.map.size, 1);
+  bench.used.clear();
+  bench.control.free(target);
+  await settle();
+  assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0]);
+  await bench.control.stop();
+});
+
+test('an export that is freed twice at once and made again is not mistaken for the old one', async () => {
+  for (let steps = 0; steps < 12; steps += 1) {
+    const bench = new Bench();
+    const target = made(await bench.control.make('agent', null, WISH));
+    bench.control.free(target);
+    for (let step = 0; step < steps; step += 1) await Promise.resolve();
+    bench.control.free(target);
+    while (bench.control.condemned().length > 0) await Promise.resolve();
+    assert.deepEqual(made(await bench.control.make('agent', null, WISH)), target);
+    await settle();
+    await bench.control.keep(target);
+    assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0], `freed again after ${steps} steps`);
+    await bench.control.stop();
+  }
+});
+
 test('an export that is somebody else`s by now is left, and said so', async () => {
   const bench = new Bench();
   const target = made(await bench.control.make('agent', null, WISH));

@@ -141,4 +141,15 @@ test('a verdict that was cleared while the gateway was down is no longer overrul
   assert.deepEqual(Object.keys(situation.pardons), ['b']);
 });
 
+test('a verdict that came after the one that was overruled counts, though nobody wrote down that the first was cleared', () => {
+  const nowMs = Date.parse('2026-01-01T00:00:00Z');
+  const active = { node: 'a', export: 'vol0' };
+  const pardons = { a: { atMs: nowMs - 1000, probability: 0.9 } };
+  const record = encodeRecord({ ...freshSituation('vol0', active, 3, nowMs), pardons });
+  const seen = { active, epoch: 3, mirrors: [] };
+  const { situation } = resume('vol0', record, seen, { a: suspicion(0.9, 'model', nowMs) }, policy(), nowMs);
+  assert.deepEqual(situation.pardons, {});
+  assert.equal(situation.state, 'suspect');
+});
+
 test.run();
