@@ -36,6 +36,10 @@ interface Freeing {
   held: boolean;
   /** Its record is being written, or removed: whether that was done. */
   settling: Promise<boolean> | null;
+  /** Its record may have been written, though that failed: nothing was made, and only the record is to go. */
+  void: boolean;
+  /** Its volume said that it has no use for it any more: it may only take a while to forget it. */
+  given: boolean;
   refusals: number;
   timer: Timer | null;
   running: boolean;
@@ -77,11 +81,6 @@ export class NodeControl {
     return node.spares.filter((name) => this.#isFree({ node: id, export: name }));
   }
 
-  /** Targets whose space is not given back yet. */
-  condemned(): TargetRef[] {
-    return [...this.#freeing.values()].filter(({ held }) => !held).map(({ entry }) => ({ node: entry.node, export: entry.export }));
-  }
-
   /**
    * A blank target for a mirror: a new export of an agent, or `spare` of a plain node. It is freed again unless `keep`
    * is called. Codes: `node-not-found`, `no-spare`, `store-unwritable`, and the agent's.
@@ -107,17 +106,18 @@ export class NodeControl {
       await freeing.settling;
       freeing = this.#freeing.get(key);
     }
-    if (!freeing) return this.#write(target, owner);
+    if (!freeing || freeing.void) return this.#write(target, owner);
     // An attempt before `free` would find that a volume uses it, and forget it.
     freeing.held = true;
     return { ok: true, value: target };
   }
 
-  /** No volume uses it any more; it must have been condemned or made. */
+  /** No volume uses it any more, or will in a moment; it must have been condemned or made. */
   free(target: TargetRef): void {
     const freeing = this.#freeing.get(condemnedKey(target));
     if (!freeing) return;
     freeing.held = false;
+    freeing.given = true;
     this.#kick(freeing);
   }
 
@@ -153,7 +153,9 @@ export class NodeControl {
     const { records, clock, log } = this.#options;
     const entry: Condemned = { version: 1, ...target, volume, epoch, at: new Date(clock.wallMs()).toISOString() };
     const key = condemnedKey(target);
-    assert(!this.#freeing.has(key), `${key} is in the list already`);
+    const before = this.#freeing.get(key);
+    assert(!before || before.void, `${key} is in the list already`);
+    before?.timer?.cancel();
     // In the list before it is durable: nobody may take the same spare meanwhile.
     const freeing = fresh(entry, true);
     this.#freeing.set(key, freeing);
@@ -163,17 +165,19 @@ export class NodeControl {
       (error: Error) => {
         reason = error.message;
         log.error({ key, reason }, 'a target cannot be written down, so it is not touched');
-        this.#freeing.delete(key);
+        freeing.void = true;
         return false;
       },
     );
     const written = await freeing.settling;
     freeing.settling = null;
-    return written ? { ok: true, value: target } : refuse('store-unwritable', `the records cannot be written: ${reason}`);
+    if (written) return { ok: true, value: target };
+    this.#again(freeing);
+    return refuse('store-unwritable', `the records cannot be written: ${reason}`);
   }
 
   #kick(freeing: Freeing): void {
-    if (this.#stopped || freeing.held || freeing.running) return;
+    if (this.#stopped || (freeing.held && !freeing.void) || freeing.running) return;
     freeing.timer?.cancel();
     freeing.timer = null;
     freeing.running = true;
@@ -186,16 +190,24 @@ export class NodeControl {
 
   async #attempt(freeing: Freeing): Promise<void> {
     const { entry } = freeing;
+    if (freeing.void) {
+      await this.#strike(freeing);
+      return;
+    }
     const owner = this.#options.usedBy(entry);
-    const used = owner.ok && owner.value !== null;
-    const freed = !owner.ok ? owner : used ? ({ ok: true, value: null } as const) : await this.#release(entry);
+    const user = owner.ok ? owner.value : null;
+    if (user !== null && freeing.given) {
+      this.#delay(freeing, `${user} has not forgotten it yet`);
+      return;
+    }
+    const freed = !owner.ok ? owner : user !== null ? ({ ok: true, value: null } as const) : await this.#release(entry);
     if (this.#freeing.get(condemnedKey(entry)) !== freeing) return;
     if (!freed.ok && !FINAL_CODES.has(freed.code)) {
-      this.#again(freeing, freed.message);
+      this.#delay(freeing, freed.message);
       return;
     }
     if (!(await this.#strike(freeing))) return;
-    if (used) return;
+    if (user !== null) return;
     const where = entry.export === '' ? entry.node : `${entry.node}/${entry.export}`;
     this.#options.events.publish({
       type: freed.ok ? 'target.freed' : 'target.left',
@@ -228,11 +240,9 @@ export class NodeControl {
     return Buffer.byteLength(key) <= RECORD_KEY_BYTES_MAX && this.#options.records.get(key) !== undefined;
   }
 
-  #again(freeing: Freeing, reason: string): void {
+  #delay(freeing: Freeing, reason: string): void {
     const { entry } = freeing;
-    freeing.refusals += 1;
-    const delayMs = Math.min(RETRY_MS.last, RETRY_MS.first * 2 ** Math.min(freeing.refusals - 1, 20));
-    if (!this.#stopped) freeing.timer = this.#options.clock.after(delayMs, () => this.#kick(freeing));
+    this.#again(freeing);
     if (freeing.refusals > 1) return;
     this.#options.events.publish({
       type: 'target.free-delayed',
@@ -242,6 +252,12 @@ export class NodeControl {
       node: entry.node,
       details: { export: entry.export },
     });
+  }
+
+  #again(freeing: Freeing): void {
+    freeing.refusals += 1;
+    const delayMs = Math.min(RETRY_MS.last, RETRY_MS.first * 2 ** Math.min(freeing.refusals - 1, 20));
+    if (!this.#stopped) freeing.timer = this.#options.clock.after(delayMs, () => this.#kick(freeing));
   }
 
   /** Takes it off the list; false: the records could not be written and it is tried again. */
@@ -256,7 +272,8 @@ export class NodeControl {
       (error: Error) => {
         // It stays in the list; whoever looks next sees whether a volume uses it.
         freeing.held = false;
-        this.#again(freeing, error.message);
+        if (freeing.void) this.#again(freeing);
+        else this.#delay(freeing, error.message);
         return false;
       },
     );
@@ -267,7 +284,7 @@ export class NodeControl {
 }
 
 function fresh(entry: Condemned, held: boolean): Freeing {
-  return { entry, held, settling: null, refusals: 0, timer: null, running: false };
+  return { entry, held, settling: null, void: false, given: false, refusals: 0, timer: null, running: false };
 }
 
 /** `<volume>.<epoch>`, then with a number; as many characters as an agent takes. */

@@ -69,6 +69,7 @@ export async function settle(): Promise<void> {
 export class MemoryRecords implements Records {
   readonly map = new Map<RecordKey, string>();
   failing: string | null = null;
+  appliesWhatFails = false;
 
   get(key: RecordKey): RecordValue | undefined {
     const text = this.map.get(key);
@@ -88,11 +89,11 @@ export class MemoryRecords implements Records {
 
   async commit(changes: Change[]): Promise<void> {
     await Promise.resolve();
-    if (this.failing !== null) throw new Error(this.failing);
-    for (const change of changes) {
+    for (const change of this.failing === null || this.appliesWhatFails ? changes : []) {
       if ('put' in change) this.map.set(change.put, JSON.stringify(change.value));
       else this.map.delete(change.remove);
     }
+    if (this.failing !== null) throw new Error(this.failing);
   }
 }
 
