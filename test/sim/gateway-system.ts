@@ -1,6 +1,7 @@
 // The real gateway's data path in the simulated world: volumes, upstreams, mirrors, flips, scrubs and recovery as they
 // ship, wired to the simulation's clock, network and records. Small regions and extents, so that small volumes have many.
 import type { FlipCertificate, Outcome, TargetRef } from '../../gateway/control.js';
+import { sameTarget } from '../../gateway/volume/copy.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, readVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { type Device, OP } from '../../replication/device.js';
@@ -203,7 +204,9 @@ class GatewayIncarnation implements Incarnation {
       connect: this.#connect,
       fact: (fact) => {
         if (fact.type === 'journal-replayed') replayed = true;
-        if (fact.type === 'flipped' && fact.certificate.kind === 'failover' && replayed) {
+        // It is copied again then, and no longer takes over with what was flushed alone.
+        if (fact.type === 'target-back' && sameTarget(fact.target, volume.active)) replayed = false;
+        if (fact.type === 'flipped' && replayed) {
           replayed = false;
           this.#surroundings.takeover(record.name, fact.certificate.to.node);
           count.call(this.#surroundings, 'journal takeover');

@@ -189,12 +189,12 @@ export class Guard implements Guarded {
       const starting = this.#starting.get(name);
       if (volume === null) continue;
       const source = volume.active.node;
-      if (starting !== undefined) found.push({ volume: name, node: starting, source });
-      const dropped = this.view(name)?.copies.filter(({ dropping }) => dropping) ?? [];
-      for (const { node, state, reverse } of volume.mirrors()) {
-        const goes = dropped.some((copy) => copy.node === node);
-        if (state === 'copying' && !reverse && !goes && node !== starting) found.push({ volume: name, node, source });
-      }
+      const copying = volume.mirrors().filter(({ state, reverse }) => state === 'copying' && !reverse);
+      const nodes = new Set(copying.map(({ node }) => node));
+      if (starting !== undefined) nodes.add(starting);
+      // What is about to go takes nobody's place.
+      for (const { node, dropping } of this.view(name)?.copies ?? []) if (dropping) nodes.delete(node);
+      for (const node of nodes) found.push({ volume: name, node, source });
     }
     return found;
   }

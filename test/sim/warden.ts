@@ -54,7 +54,8 @@ export class Warden {
   begins(copy: CopyUnderWay, running: readonly CopyUnderWay[]): void {
     const { policy, limits } = this.#plan;
     if (policy.mirror.standing > 0 || this.#isAsked(copy)) return;
-    const counted = running.filter((each) => !this.#isAsked(each));
+    // A volume takes one place, also when a copy that it had given up comes back while another begins.
+    const counted = running.filter((each) => !this.#isAsked(each) && each.volume !== copy.volume);
     const beside = counted.filter((each) => each.source === copy.source).length;
     if (counted.length < limits.inAll && beside < limits.perNode) return;
     this.#note(`${copy.volume} begins a copy while ${counted.length} are under way, ${beside} of them from ${copy.source}`);
