@@ -140,7 +140,7 @@ export class DiskWearOut implements Model<DiskHistory> {
   #marginOf(row: Float64Array): number {
     const { bias, trees } = this.#model.file;
     const sum = bias + margin(trees, row);
-    assert(Number.isFinite(sum));
+    assert(Number.isFinite(sum), 'a score is a number');
     return sum;
   }
 }

@@ -74,7 +74,7 @@ function descend(
 ): void {
   const level = above + 1;
   const base = level * STRIDE;
-  assert(level < STRIDE && length < STRIDE);
+  assert(level < STRIDE && length < STRIDE, 'a tree fits its numbering');
   if (length > 0) copyPath(above * STRIDE, base, length);
   extend(base, length, zero, one, feature);
   let steps = length + 1;

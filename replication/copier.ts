@@ -262,7 +262,7 @@ export class Copier {
   }
 
   #push(op: typeof OP.WRITE | typeof OP.ZEROES, offset: number, length: number, data: Buffer | null): Promise<void> {
-    assert(length > 0);
+    assert(length > 0, 'a copy has at least a byte');
     return new Promise((resolve) => {
       this.#options.queue.push({ op, offset, length, data, punch: true }, ORIGIN.COPY, () => resolve());
     });

@@ -155,7 +155,7 @@ export class IntentLog {
       this.#options.log.warn({ error, volume: this.#options.volume }, 'marks could not be cleared; their extents will be marked anew');
     }
     for (const extent of clearing) {
-      assert(this.#states[extent] === STATE.CLEARING);
+      assert(this.#states[extent] === STATE.CLEARING, 'what is cleared was being cleared');
       this.#states[extent] = STATE.CLEAN;
     }
     if (this.#latched) this.#serve();
@@ -216,7 +216,7 @@ export class IntentLog {
       }
       this.#failing = false;
       for (const extent of extents) {
-        assert(this.#states[extent] === STATE.MARKING);
+        assert(this.#states[extent] === STATE.MARKING, 'what is marked was being marked');
         this.#states[extent] = STATE.MARKED;
         this.#marked += 1;
       }

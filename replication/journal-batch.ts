@@ -76,7 +76,7 @@ export class JournalBatch {
       this.#payloads.push(null);
       return 0;
     }
-    assert(data !== null && data.length === write.length);
+    assert(data !== null && data.length === write.length, 'a write has as many bytes as it says');
     this.#payloads.push(length === data.length ? data : data.subarray(from, from + length));
     this.#payloadBytes += length;
     // Payloads of one slab come one after the other: it is counted once.

@@ -138,7 +138,7 @@ export function wholeBlocks(bytes: number): number {
 /** Both superblocks, as they stand at the start of the file. */
 export function encodeSuperblock(superblock: Superblock, sum: Sum): Buffer {
   const name = Buffer.from(superblock.volume);
-  assert(name.length <= NAME_BYTES_MAX && superblock.ringBytes % BLOCK_BYTES === 0);
+  assert(name.length <= NAME_BYTES_MAX && superblock.ringBytes % BLOCK_BYTES === 0, 'the name fits and the ring is whole blocks');
   const block = Buffer.alloc(BLOCK_BYTES);
   SUPERBLOCK_MAGIC.copy(block);
   block.writeUInt32LE(VERSION, 8);
@@ -198,7 +198,10 @@ function decodeSuperblock(block: Buffer, sum: Sum): Superblock | SuperblockProbl
 
 /** Writes a header into the first 512 bytes of `into`, where the descriptors follow already. Gives its checksum. */
 export function encodeHeader(into: Buffer, header: BatchHeader, sum: Sum): bigint {
-  assert(header.destinations.length <= DESTINATIONS_MAX && header.bytes % BLOCK_BYTES === 0);
+  assert(
+    header.destinations.length <= DESTINATIONS_MAX && header.bytes % BLOCK_BYTES === 0,
+    'the destinations fit and a batch is whole blocks',
+  );
   into.fill(0, 0, HEADER_BYTES);
   BATCH_MAGIC.copy(into);
   into.writeUInt32LE(VERSION, 8);
@@ -272,7 +275,7 @@ export function encodeDescriptor(
   index: number,
   record: { sequence: number; offset: number; length: number; op: Op; punch: boolean },
 ): void {
-  assert(record.op === OP.WRITE || record.op === OP.ZEROES);
+  assert(record.op === OP.WRITE || record.op === OP.ZEROES, 'a journal has writes and zeroes');
   const at = HEADER_BYTES + index * DESCRIPTOR_BYTES;
   putNumber(into, record.sequence, at);
   putNumber(into, record.offset, at + 8);
@@ -316,7 +319,7 @@ export function decodeRecords(batch: Buffer, header: DecodedHeader, sum: Sum): D
 }
 
 function putNumber(into: Buffer, value: number, at: number): void {
-  assert(Number.isSafeInteger(value) && value >= 0);
+  assert(Number.isSafeInteger(value) && value >= 0, 'a number of the journal is whole and not negative');
   into.writeUInt32LE(value % 0x1_0000_0000, at);
   into.writeUInt32LE(Math.floor(value / 0x1_0000_0000), at + 4);
 }

@@ -17,7 +17,7 @@ export class JournalQueue {
   #retainedBytes = 0;
 
   constructor(batchBytesMax: number, memoryBytesMax: number) {
-    assert(batchBytesMax % BLOCK_BYTES === 0 && batchBytesMax > BLOCK_BYTES);
+    assert(batchBytesMax % BLOCK_BYTES === 0 && batchBytesMax > BLOCK_BYTES, 'a batch is whole blocks, its header and at least one more');
     this.#batchBytesMax = batchBytesMax;
     this.#memoryBytesMax = memoryBytesMax;
   }

@@ -163,14 +163,14 @@ export class Journal {
 
   /** Records this mirror may lack, of those found by `open`, in order. Throws `DamagedJournal`, or what the disk throws. */
   async *replay(id: number): AsyncGenerator<JournalRecord> {
-    assert(this.#incomplete === null);
+    assert(this.#incomplete === null, 'a damaged journal is made anew, not used');
     const after = Math.max(this.#destinations.durableOf(id), this.#options.firstSequence - 1);
     yield* replayBatches(this.#options, this.#superblock, this.#ring.upTo(this.#recoveredSequence), after);
   }
 
   /** Sets room aside for a write that is about to be sent; false: there is none, `room()` will be called. */
   reserve(op: Op, length: number): boolean {
-    assert(this.#incomplete === null);
+    assert(this.#incomplete === null, 'a damaged journal is made anew, not used');
     if (this.#failure !== null) return true;
     const roomBytes = this.ringBytes - SPARE_BYTES;
     assert(this.#queue.cost(op, length) <= roomBytes, 'a write fits into the ring');
@@ -189,7 +189,7 @@ export class Journal {
 
   /** Takes an acknowledged write that had room. Gives the sequence of its last record (a long write has several). */
   append(write: JournalWrite): number {
-    assert(this.#incomplete === null);
+    assert(this.#incomplete === null, 'a damaged journal is made anew, not used');
     if (this.#failure !== null) return this.#sequence;
     if (this.#destinations.size === 0) {
       this.cancel(write.op, write.length);
@@ -204,7 +204,7 @@ export class Journal {
 
   /** Answers `waiter` when everything appended, joined and left so far is on stable storage; perhaps before this returns. */
   sync(waiter: SyncWaiter): void {
-    assert(this.#incomplete === null);
+    assert(this.#incomplete === null, 'a damaged journal is made anew, not used');
     const { version } = this.#destinations;
     if (this.#failure !== null) waiter.journaled(ERRNO.EIO);
     else if (this.#waiters.size === 0 && this.#durable.sequence >= this.#sequence && this.#durable.version >= version) {
@@ -217,7 +217,7 @@ export class Journal {
 
   /** Keeps records for a mirror from the next one on. False: there are too many mirrors. */
   join(id: number): boolean {
-    assert(this.#incomplete === null);
+    assert(this.#incomplete === null, 'a damaged journal is made anew, not used');
     const joined = this.#destinations.join(id, this.#sequence + 1);
     this.#arm();
     return joined;
@@ -231,7 +231,7 @@ export class Journal {
 
   /** The mirror has applied and flushed every record up to `sequence`. */
   durable(id: number, sequence: number): void {
-    assert(sequence <= this.#sequence);
+    assert(sequence <= this.#sequence, 'what is durable was written');
     this.#destinations.durable(id, sequence);
     this.#arm();
     this.#release();
@@ -255,7 +255,7 @@ export class Journal {
 
   /** The flip is committed: records from now on are of this epoch. */
   beginEpoch(epoch: number): void {
-    assert(epoch > this.#epoch);
+    assert(epoch > this.#epoch, 'epochs grow');
     this.#epoch = epoch;
   }
 

@@ -37,7 +37,7 @@ export class RangeLock {
 
   /** True: the range is held now. False: `entry.granted()` will be called. */
   acquire(entry: LockEntry, offset: number, lengthBytes: number): boolean {
-    assert(!entry.locked && lengthBytes > 0);
+    assert(!entry.locked && lengthBytes > 0, 'a lock is taken once, over at least a byte');
     entry.lockOffset = offset;
     entry.lockEnd = offset + lengthBytes;
     entry.lockBlockers = this.#mayOverlap(entry) ? this.#countOverlaps(entry) : 0;
@@ -56,7 +56,7 @@ export class RangeLock {
 
   /** Gives the range back, or, when it is still waited for, the place in the queue. */
   release(entry: LockEntry): void {
-    assert(entry.locked);
+    assert(entry.locked, 'what is unlocked was locked');
     if (entry.lockBlockers > 0) {
       entry.lockBlockers = 0;
       this.#waiting -= 1;

@@ -234,7 +234,7 @@ export class RegionSums {
 
   #unverify(region: number): void {
     const sum = this.get(region);
-    assert(sum !== null);
+    assert(sum !== null, 'what is verified has a checksum');
     this.verified.delete(region);
     this.#root ^= mix(region, sum);
   }

@@ -44,7 +44,7 @@ export class Ledger {
 
   /** A write to the block begins: its sequence number. */
   writing(block: number): number {
-    assert(this.#busy[block] === 0);
+    assert(this.#busy[block] === 0, 'a block has one request at a time');
     this.#busy[block] = 1;
     this.#sequence += 1;
     return this.#sequence;
@@ -66,7 +66,7 @@ export class Ledger {
   }
 
   reading(block: number): void {
-    assert(this.#busy[block] === 0);
+    assert(this.#busy[block] === 0, 'a block has one request at a time');
     this.#busy[block] = 1;
   }
 

@@ -10,7 +10,7 @@ export class EventHistory {
   readonly #events: ForestallEvent[] = [];
 
   constructor(max: number) {
-    assert(max > 0);
+    assert(max > 0, 'a history has room');
     this.#max = max;
   }
 

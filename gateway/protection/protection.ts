@@ -45,7 +45,7 @@ export class Protection {
   #stopped = false;
 
   constructor(world: ProtectionWorld, limits: EvacuationLimits = EVACUATION_LIMITS) {
-    assert(limits.perNode >= 1 && limits.inAll >= 1);
+    assert(limits.perNode >= 1 && limits.inAll >= 1, 'at least one copy may be made at a time');
     this.#world = world;
     this.#limits = limits;
   }

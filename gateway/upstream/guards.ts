@@ -185,7 +185,7 @@ function cutAll(segments: readonly GuardSegment[], pieces: readonly { offset: nu
 }
 
 function cut(segment: GuardSegment, offset: number, end: number): GuardSegment {
-  assert(offset >= segment.offset && end <= segment.end && offset < end);
+  assert(offset >= segment.offset && end <= segment.end && offset < end, 'what is cut out of a segment lies in it');
   if (offset === segment.offset && end === segment.end) return segment;
   return { offset, end, data: segment.data === null ? null : segment.data.subarray(offset - segment.offset, end - segment.offset) };
 }

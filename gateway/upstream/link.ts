@@ -77,7 +77,7 @@ export class Link implements ReplySink<Job> {
 
   /** Between `close` and `closed` a job is only kept, to be handed back: answers that came before may still bring new ones. */
   send(job: Job): void {
-    assert(this.#reader !== null && !this.#closed);
+    assert(this.#reader !== null && !this.#closed, 'a link that is not open sends nothing');
     const slot = this.#free.pop() ?? this.#newSlot();
     slot.job = job;
     slot.op = job.op;
@@ -127,7 +127,7 @@ export class Link implements ReplySink<Job> {
       this.close('not needed any more');
       return;
     }
-    assert(this.inFlight === 0);
+    assert(this.inFlight === 0, 'a link that says goodbye has nothing under way');
     this.#flush();
     const farewell = Buffer.alloc(SIZE.REQUEST);
     encodeRequest(farewell, 0, 0, COMMAND.DISC, 0, 0, 0, 0);

@@ -57,7 +57,7 @@ export class Unflushed {
 
   /** Forgets every write below `sequence`: a flush has proven them. */
   dropBelow(sequence: number): void {
-    assert(sequence <= this.#tail);
+    assert(sequence <= this.#tail, 'what is flushed was sent');
     while (this.#head < sequence) {
       const at = this.#head % this.#capacity;
       const data = this.#data[at];
@@ -68,7 +68,7 @@ export class Unflushed {
   }
 
   get(sequence: number): UnflushedWrite {
-    assert(sequence >= this.#head && sequence < this.#tail);
+    assert(sequence >= this.#head && sequence < this.#tail, 'an entry is asked for while it is in the list');
     const at = sequence % this.#capacity;
     return { offset: this.#offsets[at], length: this.#lengths[at], data: this.#data[at], punch: this.#punches[at] === 1 };
   }

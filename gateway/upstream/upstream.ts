@@ -213,7 +213,7 @@ export class Upstream implements Device {
    * answered (rule 13); `settled` is called once no old request can land in the target any more.
    */
   abandon(settled: () => void): Abandoned {
-    assert(!this.#over);
+    assert(!this.#over, 'an upstream is abandoned once');
     const requests = this.#outstanding.requests();
     const doubtful = this.#outstanding.writes();
     let orphansUntilMs = 0;
@@ -339,7 +339,7 @@ export class Upstream implements Device {
       settled(errno, job);
       this.#sender.recycle(job);
     } else {
-      assert(request !== null);
+      assert(request !== null, 'what nothing else settles is a request');
       if (errno === 0) {
         if (job.op === OP.READ) request.data = job.data;
         else if (job.op === OP.STATUS) request.extents = job.extents;

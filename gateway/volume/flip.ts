@@ -229,7 +229,7 @@ async function commitForCertain(
   to: Copy,
   doubtful: { offset: number; length: number }[],
 ): Promise<void> {
-  assert(ground.path.isHeld);
+  assert(ground.path.isHeld, 'hosts are held while targets are exchanged');
   for (;;) {
     try {
       await ground.commit(certificate, to, doubtful);

@@ -158,7 +158,7 @@ export class IoPath implements Device {
 
   /** From now on requests go to another target. Only while nothing is sent. */
   swap(active: Device): void {
-    assert(this.#suspended || this.#inside === 0);
+    assert(this.#suspended || this.#inside === 0, 'targets are exchanged while no request is at one');
     this.#active = active;
     for (const op of this.#suspendedOps) op.pendingErrno = 0;
   }

@@ -13,6 +13,7 @@ export const FAULTS = [
   'power-loss',
   'restart',
   'gateway-crash',
+  'gateway-stop',
   'hang',
   'stall',
   'leave',
@@ -43,6 +44,7 @@ const USUAL: Record<Fault, number> = {
   'power-loss': 12,
   restart: 5,
   'gateway-crash': 12,
+  'gateway-stop': 4,
   hang: 6,
   stall: 5,
   leave: 4,
@@ -124,6 +126,8 @@ export interface Stage {
   /** Samples of a copy's contents that the gateway could hold against it. */
   witnesses(volume: string, node: string): number;
   crashGateway(downMs: number): void;
+  /** It is told to end. */
+  stopGateway(downMs: number): void;
   /** A node lost its power; must be told when it happens. */
   powerLost(node: SimNode): void;
   wish(what: Wish, volume: string, node: string): void;
@@ -187,6 +191,9 @@ function play(fault: Fault, stage: Stage): void {
       break;
     case 'gateway-crash':
       stage.crashGateway(random.chance(0.8) ? random.range(0, 100) : outageMs);
+      break;
+    case 'gateway-stop':
+      stage.stopGateway(random.range(0, 100));
       break;
     case 'hang':
       node.hang();

@@ -26,6 +26,7 @@ class GatewayIncarnation implements Incarnation {
   readonly #connect: ReturnType<typeof connectIn>;
   readonly regionBytes = REGION_BYTES;
   readonly guarded: Guard | null;
+  #closed = false;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
@@ -34,6 +35,13 @@ class GatewayIncarnation implements Incarnation {
     const served = new Map(volumes.map((plan) => [plan.name, this.#served(plan)]));
     this.guarded = alarms && new Guard(surroundings, alarms, served, this.#connect);
     for (const plan of surroundings.volumes) void this.#open(plan);
+  }
+
+  /** As the composition root does it. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.guarded?.stop();
+    for (const volume of this.#volumes.values()) await volume.close();
   }
 
   device(name: string): Device | null {
@@ -156,6 +164,7 @@ class GatewayIncarnation implements Incarnation {
   }
 
   async #open(plan: VolumePlan): Promise<void> {
+    if (this.#closed) return;
     const { records, clock } = this.#surroundings;
     let volume: Volume;
     try {
@@ -166,6 +175,10 @@ class GatewayIncarnation implements Incarnation {
       volume = await this.#volume(record, stored.value === undefined);
     } catch {
       clock.after(RETRY_MS, () => void this.#open(plan));
+      return;
+    }
+    if (this.#closed) {
+      await volume.close();
       return;
     }
     this.#volumes.set(plan.name, volume);

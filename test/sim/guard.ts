@@ -28,8 +28,9 @@ export class Guard implements Guarded {
   readonly #judge: Judge;
   readonly #control: NodeControl;
   readonly #epochs: EpochKeeper;
-  /** Copies that protection is about to begin, by volume. */
-  readonly #starting = new Map<string, string>();
+  readonly #fleet: SimFleet;
+  /** Nodes of the copies that protection began and that were not lost since, by volume: one that comes back takes no place. */
+  readonly #begun = new Map<string, Set<string>>();
 
   constructor(
     surroundings: Surroundings,
@@ -44,6 +45,7 @@ export class Guard implements Guarded {
     this.#served = served;
     const world = { clock, log, records, events: { publish: (event: NewEvent) => this.#publish(event) } };
     const fleet = new SimFleet(surroundings, alarms, connect);
+    this.#fleet = fleet;
     const used = new UsedTargets(world, served);
     this.#control = new NodeControl({
       ...world,
@@ -87,6 +89,14 @@ export class Guard implements Guarded {
     fleet.start();
   }
 
+  async stop(): Promise<void> {
+    await this.#judge.stop();
+    await this.protection.stop();
+    await this.#control.stop();
+    this.#epochs.stop();
+    this.#fleet.stop();
+  }
+
   /** The volume is open. */
   protect(volume: Volume): void {
     const { name } = volume;
@@ -104,6 +114,7 @@ export class Guard implements Guarded {
   }
 
   fact(name: string, fact: VolumeFact): void {
+    if (fact.type === 'mirror-state' && fact.to !== 'copying') this.#begunFor(name).delete(fact.target.node);
     if (fact.type === 'flipped') this.#epochs.claim(name, this.#served.get(name)!.targets(), fact.certificate.epoch);
     this.protection.fact(name, fact);
   }
@@ -170,31 +181,36 @@ export class Guard implements Guarded {
       mirrors: () => volume.mirrors(),
       addMirror: async (target, cause) => {
         this.#alarms.begins({ volume: volume.name, node: target.node, source: volume.active.node }, this.#copying());
-        this.#starting.set(volume.name, target.node);
-        try {
-          return await volume.addMirror(target, cause);
-        } finally {
-          this.#starting.delete(volume.name);
-        }
+        const begun = this.#begunFor(volume.name);
+        begun.add(target.node);
+        const added = await volume.addMirror(target, cause);
+        if (!added.ok) begun.delete(target.node);
+        return added;
       },
-      removeMirror: (target, cause) => volume.removeMirror(target, cause),
+      removeMirror: (target, cause) => {
+        this.#begunFor(volume.name).delete(target.node);
+        return volume.removeMirror(target, cause);
+      },
       flip: (to, cause) => volume.flip(to, cause),
       scrub: (cause) => volume.scrub(cause),
     };
   }
 
+  #begunFor(name: string): Set<string> {
+    const begun = this.#begun.get(name) ?? new Set();
+    this.#begun.set(name, begun);
+    return begun;
+  }
+
   #copying(): CopyUnderWay[] {
     const found: CopyUnderWay[] = [];
     for (const [name, { volume }] of this.#served) {
-      const starting = this.#starting.get(name);
       if (volume === null) continue;
-      const source = volume.active.node;
-      const copying = volume.mirrors().filter(({ state, reverse }) => state === 'copying' && !reverse);
-      const nodes = new Set(copying.map(({ node }) => node));
-      if (starting !== undefined) nodes.add(starting);
+      const nodes = new Set(this.#begunFor(name));
+      for (const { node, state } of volume.mirrors()) if (state !== 'copying') nodes.delete(node);
       // What is about to go takes nobody's place.
       for (const { node, dropping } of this.view(name)?.copies ?? []) if (dropping) nodes.delete(node);
-      for (const node of nodes) found.push({ volume: name, node, source });
+      for (const node of nodes) found.push({ volume: name, node, source: volume.active.node });
     }
     return found;
   }

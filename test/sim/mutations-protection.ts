@@ -38,7 +38,7 @@ export const PROTECTION_MUTATIONS: readonly Mutation[] = [
     breaks: 'the space of a copy is given back while the store still names it',
     edits: [
       { file: ERRANDS, find: 'if (!isMirror(errand, target)) return', replace: 'return' },
-      { file: NODE_CONTROL, find: 'const used = owner.ok && owner.value !== null;', replace: 'const used = false;' },
+      { file: NODE_CONTROL, find: 'const user = owner.ok ? owner.value : null;', replace: 'const user = null as string | null;' },
     ],
     caughtBy: { protection: true, weights: ALARMS },
   },
@@ -51,7 +51,7 @@ export const PROTECTION_MUTATIONS: readonly Mutation[] = [
   {
     name: '20-target-made-without-a-note',
     breaks: 'a crash leaves exports on nodes that no volume uses and nobody knows',
-    edits: [{ file: NODE_CONTROL, find: 'await records.commit([{ put: key, value: entry }]);', replace: 'await Promise.resolve();' }],
+    edits: [{ file: NODE_CONTROL, find: 'records.commit([{ put: key, value: entry }]).then(', replace: 'Promise.resolve().then(' }],
     caughtBy: { protection: true, weights: { verdict: 3, 'false-alarm': 1, 'gateway-crash': 4 } },
   },
   {

@@ -25,6 +25,8 @@ class Reference implements Incarnation {
     for (const plan of surroundings.volumes) this.#volumes.set(plan.name, new ReferenceVolume(surroundings, plan, bugs));
   }
 
+  async close(): Promise<void> {}
+
   device(volume: string): Device {
     return this.#volumes.get(volume)!;
   }

@@ -1,7 +1,7 @@
 // One seed's run from its first event to its verdict: a world is drawn, hosts work while faults strike, then everything is
 // mended and must answer, settle and be alike; at times all power fails at the end, after a flush. The same seed and
 // options always give the same run.
-import { type Device, ERRNO } from '../../replication/device.js';
+import { ERRNO } from '../../replication/device.js';
 import { ANSWER_MS, Aftermath, type Phase, type Scene } from './aftermath.js';
 import { checkAnswers, checkBlocks, checkErrors, checkWaits, type Violation } from './checker.js';
 import { HostSession } from './client.js';
@@ -11,17 +11,16 @@ import type { CoverageRecorder } from './coverage-recorder.js';
 import { BLOCK_BYTES } from './disk.js';
 import { asyncPromise } from './durability.js';
 import { type PlannedFault, planFaults, type Reduction, WHOLE } from './fault-plan.js';
-import { type Fault, type Stage, strike, type Wish } from './faults.js';
+import { type Fault, type Stage, strike } from './faults.js';
 import { CALM_MS, Drill } from './drill.js';
+import { GatewayLives } from './gateway-lives.js';
 import type { Operation } from './history.js';
-import type { SimNode } from './node.js';
 import { Random } from './random.js';
 import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
 import { SimWorld } from './sim-world.js';
-import { GatewayLife } from './surroundings.js';
 import { Vigil } from './vigil.js';
-import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import type { Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
   seed: number;
@@ -105,7 +104,6 @@ class Run {
   readonly world: SimWorld;
   /** Those to come. */
   readonly faults: PlannedFault[];
-  readonly #system: SystemUnderTest;
   readonly #options: ScenarioOptions;
   readonly #reduction: Reduction;
   readonly #random: Random;
@@ -114,44 +112,47 @@ class Run {
   /** Not null: volumes are under protection. */
   readonly #alarms: AlarmSide | null;
   readonly #sessions: HostSession[] = [];
-  readonly #last = new Map<string, Status>();
+  readonly #gateway: GatewayLives;
   readonly #vigil: Vigil;
   readonly #lulls: number;
-  readonly #durability: Durability;
-  readonly #whenFull: Surroundings['whenFull'];
   #lullUntilMs = 0;
-  #life: GatewayLife | null = null;
-  #incarnation: Incarnation | null = null;
   #operationsLeft: number;
-  #wishes = 0;
   #mediaErrors = false;
   #faultsOver = false;
 
   constructor(system: SystemUnderTest, options: ScenarioOptions) {
-    this.#system = system;
     this.#options = options;
     this.#reduction = options.reduction ?? WHOLE;
     this.world = new SimWorld(options.seed, options.verbose, this.#reduction.variant);
     this.#random = new Random(options.seed, 'scenario');
     this.#operationsLeft = this.#operations;
-    this.#vigil = new Vigil(this.world, () => this.#incarnation);
+    this.#vigil = new Vigil(this.world, () => this.#gateway.incarnation);
     const wanted = options.weights === undefined ? options.protection : (options.protection ?? false);
     this.#alarms = system.protects ? AlarmSide.draw(this.world, options.seed, wanted) : null;
     this.#cast = new Cast(this.world, this.#random, this.#alarms?.random ?? null, (node, name) =>
       this.#alarms?.warden.frees({ node, export: name }),
     );
     this.#volumes = this.#cast.volumes;
-    for (const { name, node } of this.#volumes) this.#last.set(name, { active: node, export: name, activating: null, mirrors: [] });
     this.#alarms?.warden.plays(this.#cast);
     // A stream of its own: all else is the same whatever is drawn.
-    this.#durability = options.durability ?? new Random(options.seed, 'durability').pick(DURABILITIES);
-    this.#whenFull = options.whenFull ?? (new Random(options.seed, 'when full').chance(0.25) ? 'fall-back' : 'slow');
+    const durability = options.durability ?? new Random(options.seed, 'durability').pick(DURABILITIES);
+    const whenFull = options.whenFull ?? (new Random(options.seed, 'when full').chance(0.25) ? 'fall-back' : 'slow');
+    const hedgeAfterMs = new Random(options.seed, 'hedge').pick([null, null, 2, 10]);
     this.#lulls = options.lulls ?? this.#random.pick([0, 0, 0.01, 0.03]);
     this.#drawSessions();
+    this.#gateway = new GatewayLives({
+      world: this.world,
+      system,
+      cast: this.#cast,
+      sessions: this.#sessions,
+      plan: { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability, whenFull },
+      alarms: this.#alarms,
+      recorder: options.recorder,
+    });
     this.faults = planFaults(this.#random, {
       ...options,
       weights: options.weights,
-      withJournal: this.#durability === 'journal',
+      withJournal: durability === 'journal',
       withProtection: this.#alarms !== null,
       reduction: this.#reduction,
     });
@@ -162,10 +163,10 @@ class Run {
     const { scheduler } = this.world;
     recorder?.arm(() =>
       scheduler.after(0, () => {
-        if (recorder.isDue() && !this.#faultsOver) this.#crashGateway(this.#random.range(0, 50));
+        if (recorder.isDue() && !this.#faultsOver) this.#gateway.crash(this.#random.range(0, 50));
       }),
     );
-    this.#startGateway();
+    this.#gateway.start();
     const violations: Violation[] = [];
     const phase = async (name: string, limitMs: number, done: () => boolean): Promise<boolean> => {
       this.world.trace(() => `-- ${name}`);
@@ -180,7 +181,7 @@ class Run {
       (await phase('settling', this.#settleMs, () => this.#unsettled() === null)) &&
       (await this.#aftermath(phase, violations));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
-    this.#life?.crash();
+    this.#gateway.finish();
     const { failure } = scheduler;
     await nextLoop();
     if (failure === null && scheduler.failure !== null) violations.push(this.#stuck('end', 'failed'));
@@ -193,12 +194,12 @@ class Run {
       ...this.#stage,
       volumes: this.#volumes,
       phase,
-      incarnation: () => this.#incarnation,
+      incarnation: () => this.#gateway.incarnation,
       sessionOf: (volume) => this.#sessionOf(volume),
       answered: () => this.#answered(),
       settled: () => this.#unsettled() === null,
       settleMs: this.#settleMs,
-      wish: (what, volume, node) => this.#wish(what, volume, node),
+      wish: (what, volume, node) => this.#gateway.wish(what, volume, node),
     };
     const aftermath = new Aftermath(scene);
     const drill = this.#alarms && new Drill(scene, this.#alarms);
@@ -264,89 +265,14 @@ class Run {
       over: () => this.#faultsOver,
       volumes: this.#volumes.map((volume) => volume.name),
       giveUpMs: GIVE_UP_MS,
-      status: (volume) => this.#status(volume),
-      witnesses: (volume, node) => this.#incarnation?.witnesses(volume, node) ?? 0,
-      crashGateway: (downMs) => this.#crashGateway(downMs),
-      powerLost: (node) => this.#markPowerLoss(node),
-      wish: (what, volume, node) => void this.#wish(what, volume, node),
-      alarms: this.#alarms && { signs: this.#alarms.signs, guarded: () => this.#incarnation?.guarded ?? null },
+      status: (volume) => this.#gateway.status(volume),
+      witnesses: (volume, node) => this.#gateway.incarnation?.witnesses(volume, node) ?? 0,
+      crashGateway: (downMs) => this.#gateway.crash(downMs),
+      stopGateway: (downMs) => this.#gateway.stop(downMs),
+      powerLost: (node) => this.#gateway.markPowerLoss(node),
+      wish: (what, volume, node) => void this.#gateway.wish(what, volume, node),
+      alarms: this.#alarms && { signs: this.#alarms.signs, guarded: () => this.#gateway.incarnation?.guarded ?? null },
     };
-  }
-
-  #startGateway(): void {
-    const { seed } = this.#options;
-    const hedgeAfterMs = new Random(seed, 'hedge').pick([null, null, 2, 10]);
-    const alarms = this.#alarms?.surroundings(this.#cast) ?? null;
-    const plan = { giveUpAfterMs: GIVE_UP_MS, hedgeAfterMs, durability: this.#durability, whenFull: this.#whenFull, alarms };
-    const life = new GatewayLife(this.world, this.#cast.places, this.#volumes, plan);
-    this.#life = life;
-    this.world.trace(() => 'the gateway starts');
-    this.#incarnation = this.#system.start(life);
-    for (const session of this.#sessions) this.#attach(session, life);
-  }
-
-  #attach(session: HostSession, life: GatewayLife): void {
-    if (life.dead) return;
-    const device: Device | null = this.#incarnation!.device(session.volume);
-    if (device === null) this.world.scheduler.after(10, () => this.#attach(session, life));
-    else session.attach(device);
-  }
-
-  #crashGateway(downMs: number): void {
-    if (this.#life === null) return;
-    for (const { name } of this.#volumes) this.#last.set(name, this.#status(name));
-    this.world.trace(() => 'the gateway crashes');
-    this.#options.recorder?.crashed();
-    this.#life.crash();
-    this.#life = null;
-    this.#incarnation = null;
-    this.#wishes = 0;
-    for (const session of this.#sessions) session.detach();
-    this.world.history.mark('gateway-crash', '', [], this.world.scheduler.nowMs);
-    this.world.scheduler.after(downMs, () => {
-      if (this.#life === null) this.#startGateway();
-    });
-  }
-
-  #markPowerLoss(node: SimNode): void {
-    const concerned = this.#volumes.filter(({ name }) => {
-      const { active, activating } = this.#status(name);
-      return active === node.name || activating !== null;
-    });
-    const names = concerned.map((volume) => volume.name);
-    this.world.history.mark('power-loss', node.name, names, this.world.scheduler.nowMs);
-  }
-
-  #status(volume: string): Status {
-    return this.#incarnation?.status(volume) ?? this.#last.get(volume)!;
-  }
-
-  async #wish(what: Wish, volume: string, node: string): Promise<Answer | null> {
-    const incarnation = this.#incarnation;
-    if (incarnation === null) return null;
-    this.#wishes += 1;
-    this.world.moment(`wish ${what}`);
-    const ask: Record<typeof what, () => Promise<Answer>> = {
-      'add-mirror': () => incarnation.addMirror(volume, node),
-      'remove-mirror': () => incarnation.removeMirror(volume, node),
-      flip: () => incarnation.flip(volume, node),
-      scrub: () => incarnation.scrub(volume),
-      rollback: async () => (await incarnation.guarded?.rollback(volume)) ?? { ok: false, text: 'nothing is protected' },
-    };
-    this.#alarms?.warden.asked(what, volume, node);
-    let answer: Answer;
-    try {
-      answer = await ask[what]();
-    } catch (error) {
-      if (incarnation === this.#incarnation) this.world.scheduler.fail(error);
-      return null;
-    }
-    if (incarnation !== this.#incarnation) return null;
-    this.#wishes -= 1;
-    if (!answer.ok) this.#alarms?.warden.refused(what, volume, node);
-    this.world.trace(() => `${what} ${node}: ${answer.ok ? 'done' : 'refused'}: ${answer.text}`);
-    this.world.moment(`wish ${what} ${answer.ok ? 'granted' : 'refused'}`);
-    return answer;
   }
 
   /** Mends all that is broken; true when the gateway runs. */
@@ -365,23 +291,24 @@ class Run {
     }
     this.world.store.failures = 0;
     this.world.journals.failures = 0;
-    return this.#life !== null;
+    return this.#gateway.stays;
   }
 
   #answered(): boolean {
-    return this.#life !== null && this.#sessions.every((session) => session.idle);
+    return this.#gateway.stays && this.#sessions.every((session) => session.idle);
   }
 
   #unsettled(): string | null {
-    if (this.#incarnation === null) return 'the gateway is down';
-    if (this.#wishes > 0) return 'a wish is being carried out';
+    const { incarnation } = this.#gateway;
+    if (incarnation === null) return 'the gateway is down';
+    if (this.#gateway.wishing) return 'a wish is being carried out';
     for (const { name } of this.#volumes) {
-      const why = this.#incarnation.unsettled(name);
+      const why = incarnation.unsettled(name);
       if (why !== null) return why;
     }
     // What nobody answered may still take effect: what hosts read before would differ from the disks.
     for (const node of this.world.nodes) if (node.hasOldRequests) return `requests that nobody waits for may still land on ${node.name}`;
-    return this.#alarms?.warden.unrest(this.#incarnation) ?? null;
+    return this.#alarms?.warden.unrest(incarnation) ?? null;
   }
 
   #sessionOf(volume: VolumePlan): HostSession {
@@ -402,7 +329,7 @@ class Run {
     const garbage = this.#sessions.find((session) => session.garbage !== null);
     for (const violation of violations) if (violation.property === 'garbage') violation.text += `: ${garbage?.garbage}`;
     violations.push(...checkErrors(history, (operation) => this.#excused(operation)), ...checkWaits(history, WAIT_MAX_MS));
-    violations.push(...this.#vigil.violations, ...(this.#alarms?.warden.violations ?? []));
+    violations.push(...this.#gateway.violations, ...this.#vigil.violations, ...(this.#alarms?.warden.violations ?? []));
     if (this.world.counts.has('fact damage') && !this.#damaged())
       violations.push({ property: 'integrity', text: 'copies were said to be damaged where nothing was' });
     for (const { node, disk, contents } of this.#cast.foreign) {

@@ -22,6 +22,7 @@ export class SimFleet implements TrimFleet {
   readonly connect: TrimFleet['connect'];
   readonly #surroundings: Surroundings;
   readonly #known = new Map<string, Known>();
+  #stopped = false;
 
   constructor(surroundings: Surroundings, { agent, plan }: AlarmSurroundings, connect: TrimFleet['connect']) {
     this.#surroundings = surroundings;
@@ -75,8 +76,13 @@ export class SimFleet implements TrimFleet {
     });
   }
 
+  stop(): void {
+    this.#stopped = true;
+  }
+
   async #watch(known: Known): Promise<void> {
     await look(known);
+    if (this.#stopped) return;
     this.#surroundings.clock.after(LOOK_MS, () => void this.#watch(known));
   }
 }

@@ -111,6 +111,8 @@ export interface Answer {
 
 /** One incarnation. It has no way to crash itself: its surroundings go silent and it is forgotten. */
 export interface Incarnation {
+  /** Resolves when it has ended in order: what it can still do for its copies is done. */
+  close(): Promise<void>;
   /** Null: not served yet. */
   device(volume: string): Device | null;
   addMirror(volume: string, node: string): Promise<Answer>;
