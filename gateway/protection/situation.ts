@@ -217,10 +217,13 @@ export function isChoosing(s: Situation): boolean {
   return s.choice !== null && (s.choice.origin === 'operator' || threat(s) !== null);
 }
 
-/** Copies of a prediction that no verdict and no observation needs any more. */
+/** Copies of a prediction that no verdict and no observation needs any more. A watch that an operator ends keeps the old node's alone. */
 export function surplus(s: Situation): Copy[] {
-  if (threat(s) || s.home) return [];
-  return s.copies.filter((copy) => copy.drop === null && copy.origin === 'prediction');
+  const { home } = s;
+  if (threat(s) || (home && home.observeUntilMs !== null)) return [];
+  return s.copies.filter(
+    (copy) => copy.drop === null && copy.origin === 'prediction' && !(home && sameTarget(home.target, copy.target)),
+  );
 }
 
 /** The next target that should be made, if one should: the planner says when. */

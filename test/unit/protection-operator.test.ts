@@ -61,6 +61,22 @@ test('a verdict uses the mirror an operator made; its false alarm leaves that mi
   `);
 });
 
+test('an operator who flips on from where a verdict drove the volume keeps no copy on the doubted node', async () => {
+  await play(`${THREE}
+    verdict a 0.99 outside
+    mirror vol0 b synced
+    expect vol0 verified on b mirrors a:synced
+    operator mirror vol0 c
+    mirror vol0 c synced
+    operator flip vol0 c
+    expect answer ok
+    expect vol0 verified on c mirrors b:synced
+    operator rollback vol0
+    expect answer ok
+    expect vol0 healthy on b mirrors none
+  `);
+});
+
 test('an operator`s flip stays until he rolls it back; then the copy is freed', async () => {
   await play(`${THREE}
     operator mirror vol0 b
