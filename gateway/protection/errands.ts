@@ -121,11 +121,13 @@ export async function dropMirror(errand: Errand, { target, cause }: EffectOf<'dr
   if (!copyOf(errand.situation(), target)?.drop || sameTarget(control.active, target)) return null;
   const condemned = await errand.world.targets.condemn(target, { volume: control.name, epoch: control.epoch });
   if (!condemned.ok) return { type: 'drop-refused', target, reason: condemned.message };
-  // It may have become the active target meanwhile: its entry does no harm, since a volume uses it.
-  if (sameTarget(control.active, target)) return null;
-  if (!isMirror(errand, target)) return { type: 'mirror-dropped', target };
-  const removed = await control.removeMirror(target, cause);
-  if (removed.ok || (!isMirror(errand, target) && !sameTarget(control.active, target))) return { type: 'mirror-dropped', target };
+  const removed = isMirror(errand, target) ? await control.removeMirror(target, cause) : null;
+  if (sameTarget(control.active, target)) {
+    // It has become the active target meanwhile.
+    await errand.world.targets.keep(target);
+    return null;
+  }
+  if (removed === null || removed.ok || !isMirror(errand, target)) return { type: 'mirror-dropped', target };
   return { type: 'drop-refused', target, reason: removed.message };
 }
 

@@ -142,6 +142,10 @@ function flipDone(d: Draft, certificate: FlipCertificate): void {
   const origin: Origin = there?.origin ?? (threat(s) ? 'prediction' : 'operator');
   const byVerdict = order?.by === 'policy' || threat(s) !== null || origin === 'prediction';
   const failover = certificate.kind === 'failover';
+  if (there?.drop) {
+    const message = `${describeTarget(certificate.to)} serves ${s.volume} itself now: ${certificate.cause}`;
+    answer(d, there.drop.ticket, refuse('overtaken', message));
+  }
   s.epoch = certificate.epoch;
   s.active = certificate.to;
   s.copies = s.copies.filter((copy) => copy !== there && !sameTarget(copy.target, certificate.from));

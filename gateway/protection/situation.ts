@@ -221,9 +221,7 @@ export function isChoosing(s: Situation): boolean {
 export function surplus(s: Situation): Copy[] {
   const { home } = s;
   if (threat(s) || (home && home.observeUntilMs !== null)) return [];
-  return s.copies.filter(
-    (copy) => copy.drop === null && copy.origin === 'prediction' && !(home && sameTarget(home.target, copy.target)),
-  );
+  return s.copies.filter((copy) => copy.drop === null && copy.origin === 'prediction' && !(home && sameTarget(home.target, copy.target)));
 }
 
 /** The next target that should be made, if one should: the planner says when. */

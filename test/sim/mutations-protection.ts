@@ -37,7 +37,11 @@ export const PROTECTION_MUTATIONS: readonly Mutation[] = [
     name: '20-deleted-while-a-volume-uses-it',
     breaks: 'the space of a copy is given back while the store still names it',
     edits: [
-      { file: ERRANDS, find: 'if (!isMirror(errand, target)) return', replace: 'return' },
+      {
+        file: ERRANDS,
+        find: 'isMirror(errand, target) ? await control.removeMirror(target, cause) : null',
+        replace: 'null as Outcome<TargetRef> | null',
+      },
       { file: NODE_CONTROL, find: 'const user = owner.ok ? owner.value : null;', replace: 'const user = null as string | null;' },
     ],
     caughtBy: { protection: true, weights: ALARMS },

@@ -110,6 +110,9 @@ export function policy(change: Record<string, unknown> = {}): WardPolicy {
   } as WardPolicy;
 }
 
+/** Calls that can be made to wait. */
+type Held = 'add' | 'remove' | 'flip' | 'scrub';
+
 export class FakeVolume implements VolumeControl {
   epoch = 0;
   views: MirrorView[] = [];
@@ -122,8 +125,8 @@ export class FakeVolume implements VolumeControl {
     scrub: null,
   };
   /** A call that is to wait until it is let go. */
-  held: Partial<Record<'add' | 'flip' | 'scrub', () => void>> = {};
-  holds = new Set<'add' | 'flip' | 'scrub'>();
+  held: Partial<Record<Held, () => void>> = {};
+  holds = new Set<Held>();
   damage: 'none' | 'repaired' | 'lasting' = 'none';
   scrubs = 0;
   policy = policy();
@@ -156,6 +159,8 @@ export class FakeVolume implements VolumeControl {
 
   async removeMirror(target: TargetRef): Promise<Outcome<TargetRef>> {
     await Promise.resolve();
+    await this.#wait('remove');
+    if (!this.views.some((view) => sameTarget(view, target))) return refuse('no-such-mirror', `no mirror on ${describeTarget(target)}`);
     if (this.refuses.remove !== null) return refuse('busy', this.refuses.remove);
     this.views = this.views.filter((view) => !sameTarget(view, target));
     return { ok: true, value: target };
@@ -232,7 +237,7 @@ export class FakeVolume implements VolumeControl {
     return { ...target, state, reverse, copiedBytes: 0, etaSeconds: null, reason: null, ...zero };
   }
 
-  async #wait(call: 'add' | 'flip' | 'scrub'): Promise<void> {
+  async #wait(call: Held): Promise<void> {
     if (!this.holds.has(call)) return;
     await new Promise<void>((resolve) => {
       this.held[call] = resolve;

@@ -1,4 +1,5 @@
 // Copies, flips, scrubs and nodes that fail on the way, as scenarios (see protection-scenario.ts).
+import assert from 'node:assert/strict';
 import { suite } from 'uvu';
 import { play } from './protection-scenario.js';
 
@@ -170,6 +171,25 @@ test('a source that dies during the flip ends it', async () => {
     release vol0 flip
     expect vol0 flipped on b mirrors a:lost
   `);
+});
+
+test('a mirror that takes over while an operator drops it stays, and he is told', async () => {
+  const { records } = await play(`
+    node a
+    node b
+    volume vol0 a 1GiB
+    start
+    operator mirror vol0
+    mirror vol0 b synced
+    expect answer ok
+    hold vol0 remove
+    operator drop vol0 b
+    failover vol0
+    expect answer overtaken
+    release vol0 remove
+    expect vol0 flipped on b mirrors a:lost
+  `);
+  assert.deepEqual([...records.list('free/')], []);
 });
 
 test('a plain node lends its spare, which comes back once it is trimmed', async () => {
