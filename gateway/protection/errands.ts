@@ -123,11 +123,12 @@ export async function dropMirror(errand: Errand, { target, cause }: EffectOf<'dr
   if (!condemned.ok) return { type: 'drop-refused', target, reason: condemned.message };
   const removed = isMirror(errand, target) ? await control.removeMirror(target, cause) : null;
   if (sameTarget(control.active, target)) {
-    // It has become the active target meanwhile.
     await errand.world.targets.keep(target);
     return null;
   }
   if (removed === null || removed.ok || !isMirror(errand, target)) return { type: 'mirror-dropped', target };
+  // It may become the active target before it is tried again.
+  await errand.world.targets.keep(target);
   return { type: 'drop-refused', target, reason: removed.message };
 }
 

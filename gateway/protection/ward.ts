@@ -146,7 +146,8 @@ export class Ward {
     this.#stopped = true;
     this.#jobs = [];
     await this.#running;
-    for (const resolve of this.#answers.values()) resolve(refuse('shutting-down', 'the gateway is shutting down'));
+    const refusal = refuse('shutting-down', 'the gateway is shutting down before this is done: look again after its restart');
+    for (const resolve of this.#answers.values()) resolve(refusal);
     this.#answers.clear();
   }
 

@@ -134,7 +134,8 @@ export class GatewayLives {
     }
     if (incarnation !== this.#incarnation) return null;
     this.#wishes -= 1;
-    if (!answer.ok) alarms?.warden.refused(what, volume, node);
+    // What was taken up before the gateway was told to end may go on after its restart.
+    if (!answer.ok && !this.#ending) alarms?.warden.refused(what, volume, node);
     world.trace(() => `${what} ${node}: ${answer.ok ? 'done' : 'refused'}: ${answer.text}`);
     world.moment(`wish ${what} ${answer.ok ? 'granted' : 'refused'}`);
     return answer;

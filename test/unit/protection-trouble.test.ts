@@ -192,6 +192,24 @@ test('a mirror that takes over while an operator drops it stays, and he is told'
   assert.deepEqual([...records.list('free/')], []);
 });
 
+test('a mirror that cannot be dropped and takes over before that is tried again leaves nothing on the list', async () => {
+  const { records } = await play(`
+    node a
+    node b
+    volume vol0 a 1GiB
+    start
+    operator mirror vol0
+    mirror vol0 b synced
+    expect answer ok
+    refuse vol0 remove it is being failed over
+    operator drop vol0 b
+    expect answer drop-pending
+    failover vol0
+    expect vol0 flipped on b mirrors a:lost
+  `);
+  assert.deepEqual([...records.list('free/')], []);
+});
+
 test('a plain node lends its spare, which comes back once it is trimmed', async () => {
   await play(`
     node a
