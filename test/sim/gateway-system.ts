@@ -96,7 +96,7 @@ class GatewayIncarnation implements Incarnation {
 
   witnesses(name: string, node: string): number {
     const copy = this.#volumes.get(name)?.copies.find(({ target }) => target.node === node);
-    return copy?.witnesses.samples().length ?? 0;
+    return copy?.witnesses.samples().filter(({ offset, length }) => !copy.upstream.inDoubt(offset, length)).length ?? 0;
   }
 
   rootOf(contents: Buffer, regions: readonly number[]): string | null {
