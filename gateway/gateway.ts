@@ -129,6 +129,7 @@ class Gateway implements RunningGateway {
       events: this.#events,
       node: (id) => this.#fleet.controlled(id),
       usedBy: (target) => this.#used.usedBy(target),
+      epochOf: (name) => this.#volumes.get(name)?.volume?.epoch ?? null,
       trim: (target) => trimTarget(this.#fleet, this.#clock, target),
     });
     this.#epochs = new EpochKeeper({ ...world, fleet: this.#fleet });

@@ -26,6 +26,8 @@ export interface NodeControlOptions {
   node(id: string): ControlledNode | undefined;
   /** The volume whose durable record names it as active target or mirror, also one that is not served now. A refusal: nobody can say. */
   usedBy(target: TargetRef): Outcome<string | null>;
+  /** The volume's epoch now; null: it is not served here. */
+  epochOf(volume: string): number | null;
   /** Gives a plain node's space back; the target is no volume's any more. */
   trim(target: TargetRef): Promise<Outcome<unknown>>;
 }
@@ -230,7 +232,9 @@ export class NodeControl {
       if (!this.#isOurs(entry)) return { ok: true, value: null };
       return this.#options.trim({ node: entry.node, export: entry.export });
     }
-    const deleted = await node.agent.deleteExport(entry.export, { volume: entry.volume, epoch: entry.epoch });
+    // The target may have seen a later epoch than that of its entry, from the same volume.
+    const epoch = Math.max(entry.epoch, this.#options.epochOf(entry.volume) ?? 0);
+    const deleted = await node.agent.deleteExport(entry.export, { volume: entry.volume, epoch });
     return !deleted.ok && deleted.code === 'export-unknown' ? { ok: true, value: null } : deleted;
   }
 

@@ -22,6 +22,8 @@ export class Copies {
   readonly #copying = new WeakSet<Copy>();
   /** Mirrors that are being removed: no record names them any more. */
   readonly #leaving = new WeakSet<Copy>();
+  /** Those of them that were never begun: a record may name them all the same. Nobody else hears of them. */
+  readonly #disowned = new WeakSet<Copy>();
   #closed = false;
 
   constructor(path: IoPath, settings: () => VolumeSettings) {
@@ -58,7 +60,7 @@ export class Copies {
 
   /** The mirror on a target. */
   find(target: TargetRef): MirrorCopy | null {
-    return this.mirrors.find((copy) => sameTarget(copy.target, target)) ?? null;
+    return this.mirrors.find((copy) => sameTarget(copy.target, target) && !this.isDisowned(copy)) ?? null;
   }
 
   /** What the volume's record says of those that are wanted; of all unless told otherwise. */
@@ -113,6 +115,15 @@ export class Copies {
 
   leave(copy: Copy): void {
     this.#leaving.add(copy);
+  }
+
+  disown(copy: Copy): void {
+    this.#leaving.add(copy);
+    this.#disowned.add(copy);
+  }
+
+  isDisowned(copy: Copy): boolean {
+    return this.#disowned.has(copy);
   }
 
   stay(copy: Copy): void {

@@ -82,7 +82,7 @@ export class Mirroring {
       await keeper.commit([{ put: oursKey(target), value: { volume } }, ...dirtyRecord.addAll()]);
     } catch (error) {
       mirrorCopy.mirror.retire('it could not be written down');
-      copies.leave(mirrorCopy);
+      copies.disown(mirrorCopy);
       void this.#disown(mirrorCopy);
       return refuse('store-unwritable', `the mirror cannot be written down, so it is not begun: ${(error as Error).message}`);
     }
@@ -96,14 +96,22 @@ export class Mirroring {
     for (let durable = false; !durable; ) {
       if (copies.closed) return;
       try {
-        await keeper.commit([...copy.dirtyRecord!.drop(), ...(copies.mirrors.length === 1 ? sums.dropAll() : [])]);
+        await keeper.commit([...copy.dirtyRecord!.drop(), ...(this.#isLast(copy) ? sums.dropAll() : [])]);
         durable = true;
       } catch {
         await sleep(clock, RECORD_RETRY_MS);
       }
     }
     copies.remove(copy);
+    // One that was added meanwhile has made writes mark all along.
+    if (copies.mirrors.some((other) => !copies.isLeaving(other))) sums.learn();
     copy.upstream.close();
+  }
+
+  /** No mirror but those that go keeps checksums true. */
+  #isLast(copy: MirrorCopy): boolean {
+    const { copies } = this.#options;
+    return copies.mirrors.every((other) => other === copy || copies.isLeaving(other));
   }
 
   /** Writes without a mark, and what the source has not flushed, must be over before the first region is read (rule 2). */
@@ -125,7 +133,7 @@ export class Mirroring {
     const { copies, keeper, sums, clock, forgetDamage } = this.#options;
     const { mirror } = copy;
     mirror.retire(`it is being removed: ${cause}`);
-    const last = copies.mirrors.length === 1;
+    const last = this.#isLast(copy);
     copies.leave(copy);
     // While it is still among the mirrors, writes mark; only when the checksums are durably gone may they stop to (rule 16).
     try {

@@ -316,11 +316,18 @@ export class Volume implements VolumeControl, Device {
   }
 
   mirrors(): MirrorView[] {
-    return this.#copies.mirrors.map(({ target, mirror }) => viewMirror(target, mirror));
+    const owned = this.#copies.mirrors.filter((copy) => !this.#copies.isDisowned(copy));
+    return owned.map(({ target, mirror }) => viewMirror(target, mirror));
   }
 
   async addMirror(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
-    if (this.#copies.list.some((copy) => copy.target.node === target.node)) {
+    const there = this.#copies.list.find((copy) => copy.target.node === target.node);
+    if (there !== undefined && this.#copies.isDisowned(there))
+      return refuse(
+        'busy',
+        `a mirror on ${target.node} that could not be written down is still being given up: try again when that is over`,
+      );
+    if (there !== undefined) {
       return refuse('already-a-copy', `${target.node} holds a copy of ${this.name} already; a mirror must be on another node`);
     }
     return this.#alone(`adding a mirror on ${describeTarget(target)}`, () => this.#mirroring.add(target, cause));

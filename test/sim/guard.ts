@@ -51,6 +51,7 @@ export class Guard implements Guarded {
       ...world,
       node: (id) => fleet.controlled(id),
       usedBy: (target) => used.usedBy(target),
+      epochOf: (name) => served.get(name)?.volume?.epoch ?? null,
       trim: async (target) => {
         alarms.trims(target);
         const trimmed = await trimTarget(fleet, clock, target);

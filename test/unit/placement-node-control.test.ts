@@ -18,6 +18,7 @@ class Bench {
   events: NewEvent[] = [];
   exports = new Map<string, string>([['taken.3', 'somebody']]);
   used = new Set<string>();
+  epoch = 0;
   spares = ['s1', 's2'];
   /** Why nobody can say what is used. */
   doubt: Outcome<never> | null = null;
@@ -36,6 +37,7 @@ class Bench {
       events: { publish: (event) => this.events.push(event) },
       node: (id) => this.#node(id),
       usedBy: (target) => this.doubt ?? { ok: true, value: this.used.has(describeTarget(target)) ? 'vol9' : null },
+      epochOf: (volume) => (volume === 'vol0' ? this.epoch : null),
       trim: async (target) => {
         this.trims.push(describeTarget(target));
         return this.refusal ?? { ok: true, value: null };
@@ -260,6 +262,16 @@ test('an entry that a restart found is not forgotten while its volume is about t
   bench.control.free(target);
   await settle();
   assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0]);
+  await bench.control.stop();
+});
+
+test('an export that has seen a later epoch of its volume is freed with that', async () => {
+  const bench = new Bench();
+  const target = made(await bench.control.make('agent', null, WISH));
+  bench.epoch = 7;
+  bench.control.free(target);
+  await settle();
+  assert.deepEqual(bench.deletes, ['vol0.3 vol0 7']);
   await bench.control.stop();
 });
 

@@ -34,6 +34,7 @@ export class World {
     this.control = new NodeControl({
       ...common,
       node: (id) => this.#controlled(id),
+      epochOf: (name) => this.volumes.get(name)?.epoch ?? null,
       usedBy: (target) => ({ ok: true, value: this.isUsed(target) ? 'a volume' : null }),
       trim: async (target) => {
         this.trimmed.push(describeTarget(target));

@@ -2,6 +2,7 @@
 // connection is left behind.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import type { Change } from '../../replication/world.js';
 import { turns } from '../support/scripted-node.js';
 import { filled } from '../support/upstream-rig.js';
 import { target, VolumeRig } from '../support/volume-rig.js';
@@ -123,11 +124,41 @@ test('a mirror that could not be written down, and may be, is a copy until it is
   assert.deepEqual([named(), rig.volume.copies.length], [1, 2], 'the store names it, so nobody may free its target');
   await rig.pass(1000);
   assert.deepEqual([named(), rig.volume.copies.length], [1, 2]);
+  assert.deepEqual(rig.volume.mirrors(), [], 'for everybody else there is none');
+  const again = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  assert(!again.ok && again.code === 'busy');
   rig.records.commit = commit;
   rig.records.failing = null;
   await rig.until(() => rig.volume.copies.length === 1, 'it is none');
   assert.equal(named(), 0);
   await rig.addMirror('b');
+  await rig.stop();
+});
+
+test('checksums are learnt from a mirror that was added while another was still being disowned', async () => {
+  const rig = await VolumeRig.start();
+  rig.write(0, filled(1));
+  rig.records.failing = 'before';
+  const refused = await rig.finish(rig.volume.addMirror(target('b'), 'test'));
+  assert(!refused.ok && refused.code === 'store-unwritable');
+  const commit = rig.records.commit.bind(rig.records);
+  let open = (): void => {};
+  const gate = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  rig.records.failing = null;
+  const waits = (changes: Change[]): boolean => changes.some((change) => 'put' in change && change.put === 'volume/v');
+  rig.records.commit = (changes) => (waits(changes) ? gate.then(() => commit(changes)) : commit(changes));
+  await rig.pass(1000);
+  const adding = rig.volume.addMirror(target('c'), 'test');
+  await rig.until(() => rig.volume.copies.length === 3, 'both are there');
+  open();
+  const added = await rig.finish(adding);
+  assert(added.ok, added.ok ? '' : added.message);
+  await rig.until(() => rig.volume.copies.length === 2 && rig.state('c') === 'synced', 'the other is none any more');
+  assert((await rig.finish(rig.volume.scrub('test'))).ok);
+  const flipped = await rig.finish(rig.volume.flip(target('c'), { kind: 'flip', reason: 'test', verdict: null }));
+  assert(flipped.ok && flipped.value.roots.verifiedRegions > 0, 'regions are known');
   await rig.stop();
 });
 
