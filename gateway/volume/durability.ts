@@ -98,9 +98,19 @@ export class Durability {
       op.reserved = false;
       this.#journal!.append(op);
     }
-    if (sync) this.#copied(op);
-    else if (op.fua) this.flushed(op);
+    if (sync) {
+      this.#outlastJournal(op);
+      this.#copied(op);
+    } else if (op.fua) this.flushed(op);
     else this.#options.done(op);
+  }
+
+  /** A journal from before the policy was `sync` would be replayed over what the mirrors have, as long as it counts. */
+  #outlastJournal(op: VolumeOp): void {
+    if (this.#journal === null && !this.#blocked) return;
+    op.copiesLeft += 1;
+    if (this.#blocked) this.#waiting.push(op);
+    else this.#journal!.sync(op);
   }
 
   /** The active target has flushed, or has a write with FUA. */

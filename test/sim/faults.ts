@@ -5,7 +5,7 @@ import type { SimDisk } from './disk.js';
 import type { SimNode } from './node.js';
 import type { Random } from './random.js';
 import type { SimWorld } from './sim-world.js';
-import { exportOn, type Status } from './system.js';
+import { exportOn, type Policy, type Status } from './system.js';
 
 export const FAULTS = [
   'reconnect',
@@ -21,11 +21,13 @@ export const FAULTS = [
   'eio',
   'full',
   'contents',
+  'rot',
   'slow',
   'stutter',
   'commit-failure',
   'disaster',
   'journal-failure',
+  'policy',
   'clock-jump',
   'add-mirror',
   'remove-mirror',
@@ -53,11 +55,14 @@ const USUAL: Record<Fault, number> = {
   full: 1,
   // What a gateway knows of contents it forgets when it crashes: only in a theme without crashes.
   contents: 0,
+  // Little is promised of what went bad, so that it would hide other flaws: in a theme of its own.
+  rot: 0,
   slow: 3,
   stutter: 1,
   'commit-failure': 3,
   disaster: 0,
   'journal-failure': 0,
+  policy: 2,
   'clock-jump': 1,
   'add-mirror': 8,
   'remove-mirror': 3,
@@ -82,6 +87,8 @@ const THEMES: Partial<Record<Fault, number>>[] = [
   { failover: 3, 'gateway-crash': 1, 'power-loss': 1, 'add-mirror': 1 },
   { eio: 3, flip: 1, failover: 1, scrub: 1, full: 1, 'power-loss': 1 },
   { contents: 5, flip: 1, failover: 2, 'add-mirror': 1, reconnect: 1, scrub: 1 },
+  { rot: 5, scrub: 4, 'add-mirror': 2, flip: 1, 'gateway-crash': 1 },
+  { 'commit-failure': 4, 'power-loss': 3, restart: 2, policy: 2 },
   { 'commit-failure': 3, flip: 2, 'gateway-crash': 2, 'add-mirror': 1, 'remove-mirror': 1 },
 ];
 
@@ -123,6 +130,8 @@ export interface Stage {
   /** After so long hosts may get an error for what waits for its target. */
   giveUpMs: number;
   status(volume: string): Status;
+  /** Volumes get another policy while they are served. */
+  setPolicy(policy: Policy): void;
   /** Samples of a copy's contents that the gateway could hold against it. */
   witnesses(volume: string, node: string): number;
   crashGateway(downMs: number): void;
@@ -222,6 +231,12 @@ function play(fault: Fault, stage: Stage): void {
     case 'contents':
       if (mayReplaceDisk(stage, node, volume)) replaceDisk(stage, node, volume, later);
       break;
+    case 'rot':
+      rot(stage, volume);
+      break;
+    case 'policy':
+      stage.setPolicy({ durability: random.pick(['async', 'journal', 'sync']), whenFull: random.pick(['slow', 'fall-back']) });
+      break;
     case 'slow':
       slowDown(stage, random.chance(0.5) ? nodeFor('flip', stage, volume) : node);
       break;
@@ -240,6 +255,8 @@ function play(fault: Fault, stage: Stage): void {
       break;
     case 'journal-failure':
       world.journals.failures += random.between(1, 3);
+      // Then it is its recovery that meets them.
+      if (random.chance(0.4)) stage.crashGateway(random.range(0, 50));
       break;
     case 'clock-jump':
       world.jumpClock(random.range(-1, 1) * 1e8);
@@ -309,6 +326,19 @@ function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
     stage.witnesses(volume, node.name) >= WITNESSES_MIN &&
     !stage.world.nodes.some(({ disks }) => [...disks.values()].some((disk) => disk.replaced))
   );
+}
+
+/** A byte of one copy changes by itself. */
+function rot({ world, random, status }: Stage, volume: string): void {
+  const { active, export: name, mirrors } = status(volume);
+  const copies = [{ node: active, export: name }, ...mirrors.filter(({ state }) => state === 'synced')];
+  const copy = random.pick(copies);
+  const disk = world.node(copy.node).disks.get(copy.export);
+  if (disk === undefined || copies.length < 2) return;
+  const block = random.int(disk.blocks);
+  world.trace(() => `a byte of block ${block} goes bad on ${copy.node}`);
+  world.rotten.add(volume, block);
+  disk.corrupt(block);
 }
 
 /** It restarts with another disk: blank, or somebody else's. At the end the right one is back, unless the other was taken into use. */

@@ -10,7 +10,7 @@ import type { Wish } from './faults.js';
 import type { SimNode } from './node.js';
 import type { SimWorld } from './sim-world.js';
 import { GatewayLife, type LifePlan } from './surroundings.js';
-import type { Answer, Incarnation, Status, SystemUnderTest } from './system.js';
+import type { Answer, Incarnation, Policy, Status, SystemUnderTest } from './system.js';
 
 const ATTACH_RETRY_MS = 10;
 /** Virtual time in which a gateway that is told to end has ended; half of what systemd leaves it. */
@@ -31,6 +31,7 @@ export class GatewayLives {
   readonly violations: Violation[] = [];
   readonly #options: GatewayLivesOptions;
   readonly #last = new Map<string, Status>();
+  #policy: Policy;
   #life: GatewayLife | null = null;
   #incarnation: Incarnation | null = null;
   /** It is told to end. */
@@ -39,6 +40,8 @@ export class GatewayLives {
 
   constructor(options: GatewayLivesOptions) {
     this.#options = options;
+    const { durability, whenFull } = options.plan;
+    this.#policy = { durability, whenFull };
     for (const { name, node } of options.cast.volumes) this.#last.set(name, { active: node, export: name, activating: null, mirrors: [] });
   }
 
@@ -63,7 +66,11 @@ export class GatewayLives {
 
   start(): void {
     const { world, system, cast, sessions, plan, alarms } = this.#options;
-    const life = new GatewayLife(world, cast.places, cast.volumes, { ...plan, alarms: alarms?.surroundings(cast) ?? null });
+    const life = new GatewayLife(world, cast.places, cast.volumes, {
+      ...plan,
+      ...this.#policy,
+      alarms: alarms?.surroundings(cast) ?? null,
+    });
     this.#life = life;
     world.trace(() => 'the gateway starts');
     this.#incarnation = system.start(life);
@@ -76,6 +83,13 @@ export class GatewayLives {
     this.#options.recorder?.crashed();
     this.#leave();
     this.#restart(downMs);
+  }
+
+  /** For those that run now, and after a restart. */
+  setPolicy({ durability, whenFull }: Policy): void {
+    this.#policy = { durability, whenFull };
+    this.#options.world.trace(() => `the policy is ${durability}, and ${whenFull} when a mirror's queue is full`);
+    this.#incarnation?.setPolicy(this.#policy);
   }
 
   /** Nothing starts any more. */

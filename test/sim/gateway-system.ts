@@ -10,7 +10,7 @@ import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Records } from '../../replication/world.js';
 import { Guard, type Served } from './guard.js';
 import { HASHER, sum } from './hasher.js';
-import type { Answer, Incarnation, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import type { Answer, Incarnation, Policy, Status, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 import { connectIn } from './upstreams.js';
 
 const REGION_BYTES = 4096;
@@ -26,10 +26,13 @@ class GatewayIncarnation implements Incarnation {
   readonly #connect: ReturnType<typeof connectIn>;
   readonly regionBytes = REGION_BYTES;
   readonly guarded: Guard | null;
+  #policy: Policy;
   #closed = false;
 
   constructor(surroundings: Surroundings) {
     this.#surroundings = surroundings;
+    const { durability, whenFull } = surroundings;
+    this.#policy = { durability, whenFull };
     this.#connect = connectIn(surroundings);
     const { alarms, volumes } = surroundings;
     const served = new Map(volumes.map((plan) => [plan.name, this.#served(plan)]));
@@ -42,6 +45,11 @@ class GatewayIncarnation implements Incarnation {
     this.#closed = true;
     await this.guarded?.stop();
     for (const volume of this.#volumes.values()) await volume.close();
+  }
+
+  setPolicy(policy: Policy): void {
+    this.#policy = policy;
+    for (const volume of this.#volumes.values()) volume.configure(this.#settings());
   }
 
   device(name: string): Device | null {
@@ -181,16 +189,16 @@ class GatewayIncarnation implements Incarnation {
       await volume.close();
       return;
     }
+    volume.configure(this.#settings());
     this.#volumes.set(plan.name, volume);
     this.guarded?.protect(volume);
   }
 
-  async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
-    const { clock, log, records, journals, latches, durability, whenFull, count, giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
-    const settings: VolumeSettings = {
-      durability,
+  #settings(): VolumeSettings {
+    const { giveUpAfterMs, hedgeAfterMs } = this.#surroundings;
+    return {
+      ...this.#policy,
       queueBytesMax: QUEUE_BYTES,
-      whenFull,
       flipDeadlineMs: 250,
       flipDeadlineMaxMs: 1000,
       hangAfterMs: 3000,
@@ -201,10 +209,14 @@ class GatewayIncarnation implements Incarnation {
       scrubBytesPerSecond: 500 * 1024 * 1024,
       hostLatencyGuard: 2,
     };
+  }
+
+  async #volume(record: VolumeRecord, fresh: boolean): Promise<Volume> {
+    const { clock, log, records, journals, latches, count } = this.#surroundings;
     let replayed = false;
     const volume = new Volume({
       record,
-      settings,
+      settings: this.#settings(),
       fresh,
       records,
       clock,

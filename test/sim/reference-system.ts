@@ -27,6 +27,8 @@ class Reference implements Incarnation {
 
   async close(): Promise<void> {}
 
+  setPolicy(): void {}
+
   device(volume: string): Device {
     return this.#volumes.get(volume)!;
   }

@@ -266,6 +266,7 @@ class Run {
       volumes: this.#volumes.map((volume) => volume.name),
       giveUpMs: GIVE_UP_MS,
       status: (volume) => this.#gateway.status(volume),
+      setPolicy: (policy) => this.#gateway.setPolicy(policy),
       witnesses: (volume, node) => this.#gateway.incarnation?.witnesses(volume, node) ?? 0,
       crashGateway: (downMs) => this.#gateway.crash(downMs),
       stopGateway: (downMs) => this.#gateway.stop(downMs),
@@ -325,7 +326,8 @@ class Run {
 
   #judge(): Violation[] {
     const { history } = this.world;
-    const violations = checkBlocks(history, asyncPromise);
+    const { rotten } = this.world;
+    const violations = checkBlocks(history, asyncPromise, (volume, block) => rotten.has(volume, block));
     const garbage = this.#sessions.find((session) => session.garbage !== null);
     for (const violation of violations) if (violation.property === 'garbage') violation.text += `: ${garbage?.garbage}`;
     violations.push(...checkErrors(history, (operation) => this.#excused(operation)), ...checkWaits(history, WAIT_MAX_MS));
@@ -345,7 +347,9 @@ class Run {
   }
 
   #excused(operation: Operation): boolean {
+    const { volume, block, count } = operation;
     if (operation.kind === 'zeroes' && operation.errno === ERRNO.ENOTSUP) return true;
+    if (operation.errno === ERRNO.EIO && operation.kind === 'read' && this.world.rotten.touches(volume, block, count)) return true;
     if (this.#mediaErrors && (operation.errno === ERRNO.EIO || operation.errno === ERRNO.ENOSPC)) return true;
     return operation.errno === ERRNO.EIO && operation.completedMs - operation.invokedMs >= GIVE_UP_MS;
   }

@@ -7,6 +7,7 @@ import { Network } from './network.js';
 import type { NodeFeatures } from './node-handshake.js';
 import { SimNode } from './node.js';
 import { Random } from './random.js';
+import { Rotten } from './rotten.js';
 import { SimStore } from './records.js';
 import { Scheduler } from './scheduler.js';
 
@@ -28,6 +29,8 @@ export class SimWorld {
   readonly latches: SimLatches;
   readonly nodes: SimNode[] = [];
   readonly history = new History();
+  /** Blocks of which a copy went bad: where no checksum was known of them hosts may see that. */
+  readonly rotten = new Rotten();
   /** How often each thing happened. */
   readonly counts = new Map<string, number>();
   /** And when last. */

@@ -29,6 +29,9 @@ export interface VolumePlan {
   node: string;
 }
 
+/** What can be changed of volumes while they are served. */
+export type Policy = Pick<VolumeSettings, 'durability' | 'whenFull'>;
+
 /** All that one incarnation of the system has of the world; falls silent when it crashes. */
 export interface Surroundings {
   clock: Clock;
@@ -115,6 +118,7 @@ export interface Incarnation {
   close(): Promise<void>;
   /** Null: not served yet. */
   device(volume: string): Device | null;
+  setPolicy(policy: Policy): void;
   addMirror(volume: string, node: string): Promise<Answer>;
   removeMirror(volume: string, node: string): Promise<Answer>;
   flip(volume: string, node: string): Promise<Answer>;

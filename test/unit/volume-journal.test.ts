@@ -189,6 +189,34 @@ test('a policy without a journal ends it; with one again, it begins empty', asyn
   await rig.stop();
 });
 
+test('a write is not answered by `sync` before a journal that still counts has it, or counts no more', async () => {
+  const both = await covered();
+  const { rig, journals } = both;
+  rig.write(0, filled(1));
+  const flush = rig.flush();
+  await turns(20);
+  assert.equal(flush.errno, 0);
+  rig.volume.configure({ ...SETTINGS, durability: 'sync' });
+  journals.held = [];
+  const forced = rig.write(0, filled(2), true);
+  await turns(20);
+  assert.equal(forced.errno, null, 'a restart now would put the older write over it on the mirror');
+  rig.records.failing = 'before';
+  await rig.pass(1000);
+  const plain = rig.write(1024, filled(3));
+  await turns(20);
+  assert.equal(plain.errno, null, 'the store still names the journal');
+  journals.go();
+  rig.records.failing = null;
+  await rig.until(() => forced.errno === 0 && plain.errno === 0, 'they are answered when it counts no more');
+  assert.equal(record(rig).journal, undefined);
+  const again = await disaster(both);
+  const read = again.read(0, 512);
+  await again.until(() => read.errno !== null || again.volume.service.state === 'waiting', 'nothing old takes over');
+  assert(!again.facts.some((fact) => fact.type === 'journal-replayed'));
+  await again.stop();
+});
+
 test('after a flip the old target is covered, and takes over when gateway and new target fail together', async () => {
   const both = await covered();
   const { rig } = both;
