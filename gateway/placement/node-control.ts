@@ -109,15 +109,17 @@ export class NodeControl {
       freeing = this.#freeing.get(key);
     }
     if (!freeing || freeing.void) return this.#write(target, owner);
+    // Lent again meanwhile: it is for that volume to say when it is free.
+    if (freeing.entry.volume !== owner.volume) return { ok: true, value: target };
     // An attempt before `free` would find that a volume uses it, and forget it.
     freeing.held = true;
     return { ok: true, value: target };
   }
 
-  /** No volume uses it any more, or will in a moment; it must have been condemned or made. */
-  free(target: TargetRef): void {
+  /** `volume` does not use it any more, or will not in a moment; it must have been condemned or made for it. */
+  free(target: TargetRef, volume: string): void {
     const freeing = this.#freeing.get(condemnedKey(target));
-    if (!freeing) return;
+    if (freeing?.entry.volume !== volume) return;
     freeing.held = false;
     freeing.given = true;
     this.#kick(freeing);
@@ -138,7 +140,7 @@ export class NodeControl {
       if (made.ok) return { ok: true, value: target };
       // Somebody else's: not ours to delete. Anything else may have created it all the same.
       if (made.code === 'export-exists') await this.keep(target);
-      else this.free(target);
+      else this.free(target, wish.volume);
       if (made.code !== 'export-exists') return made;
     }
     return refuse('export-exists', `${id} has exports under all names that ${wish.volume} could use`);
@@ -198,7 +200,7 @@ export class NodeControl {
     }
     const owner = this.#options.usedBy(entry);
     const user = owner.ok ? owner.value : null;
-    if (user !== null && freeing.given) {
+    if (user === entry.volume && freeing.given) {
       this.#delay(freeing, `${user} has not forgotten it yet`);
       return;
     }

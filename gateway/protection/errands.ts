@@ -140,7 +140,7 @@ function isMirror({ volume }: Errand, target: TargetRef): boolean {
 export async function freeTarget({ world, volume }: Errand, { target }: EffectOf<'free-target'>): Promise<null> {
   const { control } = volume;
   const condemned = await world.targets.condemn(target, { volume: control.name, epoch: control.epoch });
-  if (condemned.ok) world.targets.free(target);
+  if (condemned.ok) world.targets.free(target, control.name);
   else world.log.error({ volume: control.name, target: describeTarget(target), reason: condemned.message }, 'a target may be left over');
   return null;
 }

@@ -30,7 +30,7 @@ export interface Targets {
   make(node: string, spare: string | null, wish: { volume: string; epoch: number; sizeBytes: number }): Promise<Outcome<TargetRef>>;
   keep(target: TargetRef): Promise<void>;
   condemn(target: TargetRef, owner: { volume: string; epoch: number }): Promise<Outcome<TargetRef>>;
-  free(target: TargetRef): void;
+  free(target: TargetRef, volume: string): void;
 }
 
 /** The predictor learns from what became of its verdicts: gateway/health's Judge. */

@@ -25,6 +25,12 @@ export const JOURNAL_MUTATIONS: readonly Mutation[] = [
     caughtBy: { durability: 'journal', weights: { 'add-mirror': 2, disaster: 4, 'gateway-crash': 1 } },
   },
   {
+    name: '10-sync-forgets-the-journal',
+    breaks: 'a journal from before the policy was `sync` is replayed over newer writes',
+    edits: [{ file: 'gateway/volume/durability.ts', find: '      this.#outlastJournal(op);', replace: '' }],
+    caughtBy: { durability: 'journal', weights: { 'add-mirror': 2, disaster: 4, policy: 4, 'commit-failure': 1 } },
+  },
+  {
     name: '10-records-given-up-early',
     breaks: 'records are given up before the mirror has flushed them',
     edits: [

@@ -130,7 +130,7 @@ export class SimNode implements Listening {
   kill(power: boolean): number {
     if (this.#up) {
       for (const request of this.#requests.keys()) {
-        if (request.writes && this.random.chance(0.3)) request.step(this.random, this.#mustCover(request));
+        if (request.writes && this.random.chance(0.3) && !this.#isTooOld(request)) request.step(this.random, this.#mustCover(request));
       }
       this.#stop();
     }
@@ -235,16 +235,13 @@ export class SimNode implements Listening {
 
   #step(request: NodeRequest): void {
     const { connection } = this.#requests.get(request)!;
-    const closedMs = connection.line.gatewayClosedMs;
-    if (closedMs !== null) {
-      if (this.#scheduler.nowMs > closedMs + this.#options.zombieMs) {
-        this.#tell(request, 'drops');
-        this.#ended(request);
-        connection.drop();
-        return;
-      }
-      if (request.writes && !request.executed) this.#options.moment('zombie-landed');
+    if (this.#isTooOld(request)) {
+      this.#tell(request, 'drops');
+      this.#ended(request);
+      connection.drop();
+      return;
     }
+    if (connection.line.gatewayClosedMs !== null && request.writes && !request.executed) this.#options.moment('zombie-landed');
     request.trapped = false;
     if (!request.executed && !this.#carryOut(request)) {
       this.#scheduleStep(request);
@@ -260,6 +257,12 @@ export class SimNode implements Listening {
       this.stutters -= 1;
       this.#scheduler.after(this.random.range(0, 5), () => connection.repeat(request));
     });
+  }
+
+  /** Its connection was closed so long ago that it does not land any more. */
+  #isTooOld(request: NodeRequest): boolean {
+    const closedMs = this.#requests.get(request)!.connection.line.gatewayClosedMs;
+    return closedMs !== null && this.#scheduler.nowMs > closedMs + this.#options.zombieMs;
   }
 
   /** False: there is more of it to do, later. */
@@ -293,9 +296,11 @@ export class SimNode implements Listening {
   }
 
   #mustCover(flush: NodeRequest): (ticket: WriteTicket) => boolean {
-    return (ticket) =>
-      ticket.answeredAt < flush.arrivedAt &&
-      (this.features.multiConn || ticket.connection === null || ticket.connection === flush.ticket.connection);
+    // A connection whose client is gone may linger, for what it still has to do: it shares its file with the others like one that has ended.
+    const left = new Set([...this.#connections].filter(({ line }) => line.gatewayClosedMs !== null).map(({ id }) => id));
+    return ({ answeredAt, connection }) =>
+      answeredAt < flush.arrivedAt &&
+      (this.features.multiConn || connection === null || connection === flush.ticket.connection || left.has(connection));
   }
 
   #ended(request: NodeRequest): void {

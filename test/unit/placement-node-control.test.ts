@@ -18,6 +18,7 @@ class Bench {
   events: NewEvent[] = [];
   exports = new Map<string, string>([['taken.3', 'somebody']]);
   used = new Set<string>();
+  user = 'vol0';
   epoch = 0;
   spares = ['s1', 's2'];
   /** Why nobody can say what is used. */
@@ -36,7 +37,7 @@ class Bench {
       records: this.records,
       events: { publish: (event) => this.events.push(event) },
       node: (id) => this.#node(id),
-      usedBy: (target) => this.doubt ?? { ok: true, value: this.used.has(describeTarget(target)) ? 'vol9' : null },
+      usedBy: (target) => this.doubt ?? { ok: true, value: this.used.has(describeTarget(target)) ? this.user : null },
       epochOf: (volume) => (volume === 'vol0' ? this.epoch : null),
       trim: async (target) => {
         this.trims.push(describeTarget(target));
@@ -144,7 +145,7 @@ test('what is condemned again after it could not be written down is freed', asyn
   made(await bench.control.condemn(target, WISH));
   await bench.clock.advance(10_000);
   assert(bench.records.map.has('free/agent/vol0.3'));
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await settle();
   assert.deepEqual([bench.records.map.size, bench.deletes.length], [0, 1]);
   await bench.control.stop();
@@ -154,9 +155,9 @@ test('a target that its volume is still forgetting is freed when it has', async 
   const bench = new Bench();
   const target = made(await bench.control.make('agent', null, WISH));
   bench.used.add('agent/vol0.3');
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await bench.clock.advance(2_000);
-  assert.match(bench.events[0].message, /cannot be given back yet: vol9 has not forgotten it yet/);
+  assert.match(bench.events[0].message, /cannot be given back yet: vol0 has not forgotten it yet/);
   assert(bench.records.map.has('free/agent/vol0.3'));
   bench.used.clear();
   await bench.clock.advance(10_000);
@@ -196,8 +197,8 @@ test('while nobody can say what is used, nothing is freed and no spare is lent; 
   assert.deepEqual(bench.control.freeSpares('plain'), []);
   assert.equal((await bench.control.make('plain', 's2', WISH)).ok, false);
   assert.equal((await bench.control.make('agent', null, { ...WISH, epoch: 4 })).ok, false);
-  bench.control.free(spare);
-  bench.control.free(made1);
+  bench.control.free(spare, 'vol0');
+  bench.control.free(made1, 'vol0');
   await bench.clock.advance(600_000);
   assert.deepEqual([bench.trims, bench.deletes], [[], []]);
   assert.equal(bench.records.map.size, 3, 'both are still to be freed');
@@ -218,7 +219,7 @@ test('freeing waits for its word, is done as the owner, and is tried until it is
   assert.deepEqual(bench.deletes, [], 'its volume still has it');
   bench.used.clear();
   bench.refusal = refuse('export-in-use', '2 connections are open');
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await bench.clock.advance(10_000);
   assert.equal(bench.deletes[0], 'vol0.3 vol0 5');
   assert.equal(bench.deletes.length, 4, 'after 0, 1, 3 and 7 seconds');
@@ -240,7 +241,7 @@ test('what is condemned while its old entry is being struck off is written down 
   await kept;
   assert([...bench.records.map.keys()].includes('free/agent/vol0.3'), 'a crash now would leave it behind');
   bench.used.clear();
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await settle();
   assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0]);
   await bench.control.stop();
@@ -259,9 +260,26 @@ test('an entry that a restart found is not forgotten while its volume is about t
   await bench.clock.advance(600_000);
   assert.equal(bench.records.map.size, 1);
   bench.used.clear();
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await settle();
   assert.deepEqual([bench.deletes.length, bench.records.map.size], [1, 0]);
+  await bench.control.stop();
+});
+
+test('what was lent again meanwhile is not freed for the volume that had it before', async () => {
+  const bench = new Bench();
+  const target = made(await bench.control.make('plain', 's1', { ...WISH, volume: 'vol1' }));
+  made(await bench.control.condemn(target, WISH));
+  bench.control.free(target, 'vol0');
+  await bench.clock.advance(10_000);
+  assert.deepEqual([bench.trims, bench.records.map.size], [[], 1]);
+  bench.used.add('plain/s1');
+  bench.user = 'vol1';
+  await bench.control.keep(target);
+  made(await bench.control.condemn(target, WISH));
+  bench.control.free(target, 'vol0');
+  await bench.clock.advance(10_000);
+  assert.deepEqual([bench.trims, bench.records.map.size], [[], 0], 'another volume is there by now');
   await bench.control.stop();
 });
 
@@ -269,7 +287,7 @@ test('an export that has seen a later epoch of its volume is freed with that', a
   const bench = new Bench();
   const target = made(await bench.control.make('agent', null, WISH));
   bench.epoch = 7;
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await settle();
   assert.deepEqual(bench.deletes, ['vol0.3 vol0 7']);
   await bench.control.stop();
@@ -279,9 +297,9 @@ test('an export that is freed twice at once and made again is not mistaken for t
   for (let steps = 0; steps < 12; steps += 1) {
     const bench = new Bench();
     const target = made(await bench.control.make('agent', null, WISH));
-    bench.control.free(target);
+    bench.control.free(target, 'vol0');
     for (let step = 0; step < steps; step += 1) await Promise.resolve();
-    bench.control.free(target);
+    bench.control.free(target, 'vol0');
     while (bench.events.length === 0) await Promise.resolve();
     assert.deepEqual(made(await bench.control.make('agent', null, WISH)), target);
     await settle();
@@ -295,7 +313,7 @@ test('an export that is somebody else`s by now is left, and said so', async () =
   const bench = new Bench();
   const target = made(await bench.control.make('agent', null, WISH));
   bench.refusal = refuse('owner-mismatch', 'belongs to vol9');
-  bench.control.free(target);
+  bench.control.free(target, 'vol0');
   await settle();
   assert.equal(bench.events[0].type, 'target.left');
   assert.equal(bench.records.map.size, 0);
@@ -312,7 +330,7 @@ test('a spare is lent once, and comes back only after it was trimmed', async () 
   assert(!again.ok && again.code === 'no-spare');
   bench.refusal = refuse('timeout', 'the node is slow');
   bench.begin('s1');
-  bench.control.free(made(first));
+  bench.control.free(made(first), 'vol0');
   await settle();
   assert.deepEqual(bench.control.freeSpares('plain'), []);
   bench.refusal = null;
@@ -324,7 +342,7 @@ test('a spare is lent once, and comes back only after it was trimmed', async () 
 
 test('a spare that turned out to hold somebody else`s data is given back as it is', async () => {
   const bench = new Bench();
-  bench.control.free(made(await bench.control.make('plain', 's1', WISH)));
+  bench.control.free(made(await bench.control.make('plain', 's1', WISH)), 'vol0');
   await settle();
   assert.deepEqual(bench.trims, []);
   assert.deepEqual(bench.control.freeSpares('plain'), ['s1', 's2']);
@@ -339,8 +357,8 @@ test('a plain node`s export that is no spare, or none any more, is left as it is
   const spare = made(await bench.control.make('plain', 's2', WISH));
   bench.begin('s2');
   bench.refusal = refuse('node-down', 'does not answer');
-  bench.control.free(home);
-  bench.control.free(spare);
+  bench.control.free(home, 'vol0');
+  bench.control.free(spare, 'vol0');
   await settle();
   bench.spares = ['s1'];
   await bench.clock.advance(3_600_000);
@@ -360,7 +378,7 @@ test('a plain node`s export that is no spare, or none any more, is left as it is
 test('a node that left the configuration keeps its entry until it is back', async () => {
   const bench = new Bench();
   made(await bench.control.condemn({ node: 'gone', export: 'x' }, { volume: 'vol0', epoch: 1 }));
-  bench.control.free({ node: 'gone', export: 'x' });
+  bench.control.free({ node: 'gone', export: 'x' }, 'vol0');
   await bench.clock.advance(3_600_000);
   assert.equal(bench.records.map.size, 1);
   await bench.control.stop();
