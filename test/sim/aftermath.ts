@@ -25,6 +25,10 @@ export interface Scene {
   settled(): boolean;
   /** Virtual time within which it must be settled. */
   readonly settleMs: number;
+  /** Gateways that have ended so far. */
+  ended(): number;
+  /** From now on, or no more, a gateway that is made to crash may do so. */
+  mayCrash(may: boolean): void;
   /** Null: the gateway crashed meanwhile. */
   wish(what: 'flip' | 'scrub', volume: string, node: string): Promise<Answer | null>;
   crashGateway(downMs: number): void;
@@ -113,12 +117,23 @@ export class Aftermath {
     world.trace(() => `a byte of region ${region} goes bad on ${wrong}`);
     // What has no checksum a host may see as it is.
     if (known && !(await this.#perform(volume, 'read', region * blocks, blocks))) return false;
+    const lives = this.#scene.ended();
+    this.#scene.mayCrash(true);
+    if (random.chance(0.2)) world.scheduler.after(random.range(0, 40), () => this.#scene.crashGateway(random.range(0, 50)));
     if (!(await this.#writeBeside(volume, region, blocks)) || (await this.#scrub(volume)) === null) return false;
-    if (!(await this.#scene.phase('settling after the scrub', this.#scene.settleMs, () => this.#scene.settled()))) return false;
+    this.#scene.mayCrash(false);
+    if (!(await this.#quiet('settling after the scrub'))) return false;
+    if (this.#scene.ended() > lives) {
+      // What was known of extents that were marked is gone, and they are copied again, as they are.
+      known = false;
+      if ((await this.#scrub(volume)) === null || !(await this.#quiet('settling after another scrub'))) return false;
+    }
     const after = regionOf(wrong);
     const mended = after.equals(right);
+    const crashed = this.#scene.ended() > lives;
     for (const node of copies) {
-      if (node !== wrong && !regionOf(node).equals(right))
+      const has = regionOf(node);
+      if (node !== wrong && !has.equals(right) && !(crashed && has.equals(planted)))
         this.#note(`a scrub overwrote region ${region} of the copy on ${node}, which was right`);
     }
     if (!mended && !after.equals(planted))
@@ -126,6 +141,10 @@ export class Aftermath {
     if (!mended && known) this.#note(`a scrub did not mend region ${region} on ${wrong}, though its checksum was known`);
     if (mended) world.moment('wrong byte mended');
     return true;
+  }
+
+  #quiet(name: string): Promise<boolean> {
+    return this.#scene.phase(name, this.#scene.settleMs, () => this.#scene.answered() && this.#scene.settled());
   }
 
   /** Some regions are written after a scrub, then the volume flips: its certificate says of every other that it was verified, and of none that was not. */
@@ -177,11 +196,14 @@ export class Aftermath {
 
   /** Undefined: it did not end. */
   async #wished(what: 'flip' | 'scrub', volume: VolumePlan, node: string): Promise<Answer | null | undefined> {
+    const lives = this.#scene.ended();
     let answer: Answer | null | undefined;
     void this.#scene.wish(what, volume.name, node).then((given) => {
       answer = given;
     });
-    return (await this.#scene.phase(`a last ${what}`, this.#scene.settleMs, () => answer !== undefined)) ? answer : undefined;
+    // A gateway that is gone answers nothing.
+    const over = (): boolean => answer !== undefined || this.#scene.ended() > lives;
+    return (await this.#scene.phase(`a last ${what}`, this.#scene.settleMs, over)) ? (answer ?? null) : undefined;
   }
 
   /** Hosts go on, but not there. */

@@ -39,7 +39,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     what: 'this.#journaling.close()',
     kind: 'reach',
     reason:
-      'of a record that names a node that is not configured, and the configuration of the simulation does not change: test/unit/volume-start.test.ts',
+      'of a record that names a node that is not configured, and the configuration of the simulation does not change: test/unit/volume-returns.test.ts',
   },
   {
     file: 'gateway/volume/volume.ts',
@@ -51,6 +51,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'gateway/protection/protection.ts',
     what: 'ward?.stop()',
     kind: 'reach',
-    reason: 'volumes leave no configuration in the simulation: test/e2e/reload.test.ts',
+    reason: 'volumes leave no configuration in the simulation: test/e2e/control.test.ts',
   },
 ];

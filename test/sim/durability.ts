@@ -6,9 +6,9 @@ export interface DurabilityPromise {
   readonly name: string;
   /**
    * May a write of `volume` be gone because of `marks[index]`? If a later one may, so may an earlier. `completed` is Infinity
-   * for one that was answered with an error or not at all.
+   * for one that was answered with an error or not at all; `refused`: with an error.
    */
-  mayLose(volume: string, write: { invoked: number; completed: number }, marks: readonly Mark[], index: number): boolean;
+  mayLose(volume: string, write: { invoked: number; completed: number; refused?: boolean }, marks: readonly Mark[], index: number): boolean;
 }
 
 /**
@@ -18,8 +18,10 @@ export interface DurabilityPromise {
  */
 export const asyncPromise: DurabilityPromise = {
   name: 'async',
-  mayLose(volume, { invoked, completed }, marks, index) {
+  mayLose(volume, { invoked, completed, refused = false }, marks, index) {
     const mark = marks[index];
+    // A part of it was done on the old active target, and nobody was told that it was.
+    if (mark.kind === 'failover') return refused && mark.activeFor.includes(volume);
     // It was seen, but never acknowledged: nobody would write it again.
     if (completed === Number.POSITIVE_INFINITY && mark.kind === 'power-loss' && mark.activeFor.includes(volume)) return true;
     if (mark.kind !== 'gateway-crash') {

@@ -27,6 +27,7 @@ export const FAULTS = [
   'commit-failure',
   'disaster',
   'journal-failure',
+  'journal-damage',
   'policy',
   'clock-jump',
   'add-mirror',
@@ -62,6 +63,7 @@ const USUAL: Record<Fault, number> = {
   'commit-failure': 3,
   disaster: 0,
   'journal-failure': 0,
+  'journal-damage': 0,
   policy: 2,
   'clock-jump': 1,
   'add-mirror': 8,
@@ -87,13 +89,15 @@ const THEMES: Partial<Record<Fault, number>>[] = [
   { failover: 3, 'gateway-crash': 1, 'power-loss': 1, 'add-mirror': 1 },
   { eio: 3, flip: 1, failover: 1, scrub: 1, full: 1, 'power-loss': 1 },
   { contents: 5, flip: 1, failover: 2, 'add-mirror': 1, reconnect: 1, scrub: 1 },
+  { slow: 4, flip: 4, stall: 1, 'add-mirror': 1 },
+  { 'journal-failure': 3, 'commit-failure': 3, policy: 3, 'gateway-crash': 1 },
   { rot: 5, scrub: 4, 'add-mirror': 2, flip: 1, 'gateway-crash': 1 },
   { 'commit-failure': 4, 'power-loss': 3, restart: 2, policy: 2 },
   { 'commit-failure': 3, flip: 2, 'gateway-crash': 2, 'add-mirror': 1, 'remove-mirror': 1 },
 ];
 
 /** In addition where the volumes have a journal. */
-export const JOURNAL_WEIGHTS: Partial<Record<Fault, number>> = { disaster: 8, 'journal-failure': 2 };
+export const JOURNAL_WEIGHTS: Partial<Record<Fault, number>> = { disaster: 8, 'journal-failure': 2, 'journal-damage': 1 };
 
 /** The weights of one run: half of them have a theme. */
 export function drawWeights(random: Random): Partial<Record<Fault, number>> {
@@ -234,6 +238,10 @@ function play(fault: Fault, stage: Stage): void {
     case 'rot':
       rot(stage, volume);
       break;
+    case 'journal-damage':
+      world.journals.damage = true;
+      if (random.chance(0.7)) stage.crashGateway(random.range(0, 50));
+      break;
     case 'policy':
       stage.setPolicy({ durability: random.pick(['async', 'journal', 'sync']), whenFull: random.pick(['slow', 'fall-back']) });
       break;
@@ -255,6 +263,7 @@ function play(fault: Fault, stage: Stage): void {
       break;
     case 'journal-failure':
       world.journals.failures += random.between(1, 3);
+      world.journals.spared = random.pick([0, 0, random.int(8)]);
       // Then it is its recovery that meets them.
       if (random.chance(0.4)) stage.crashGateway(random.range(0, 50));
       break;
@@ -328,14 +337,27 @@ function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
   );
 }
 
+/** Those of regions whose checksum is stored; null: there are none. */
+function knownBlocks({ world }: Stage, volume: string): number[] | null {
+  const blocks: number[] = [];
+  for (const [key, value] of world.store.list(`sum/${volume}/`)) {
+    // A bit for each of its 8 regions of 8 blocks, then the checksums.
+    const [known] = value as Uint8Array;
+    const first = Number.parseInt(key.slice(key.lastIndexOf('/') + 1), 16) * 64;
+    for (let block = 0; block < 64; block += 1) if ((known & (1 << (block >>> 3))) !== 0) blocks.push(first + block);
+  }
+  return blocks.length > 0 ? blocks : null;
+}
+
 /** A byte of one copy changes by itself. */
-function rot({ world, random, status }: Stage, volume: string): void {
+function rot(stage: Stage, volume: string): void {
+  const { world, random, status } = stage;
   const { active, export: name, mirrors } = status(volume);
   const copies = [{ node: active, export: name }, ...mirrors.filter(({ state }) => state === 'synced')];
   const copy = random.pick(copies);
   const disk = world.node(copy.node).disks.get(copy.export);
   if (disk === undefined || copies.length < 2) return;
-  const block = random.int(disk.blocks);
+  const block = random.pick(knownBlocks(stage, volume) ?? [random.int(disk.blocks)]);
   world.trace(() => `a byte of block ${block} goes bad on ${copy.node}`);
   world.rotten.add(volume, block);
   disk.corrupt(block);

@@ -37,6 +37,7 @@ export class GatewayLives {
   /** It is told to end. */
   #ending = false;
   #wishes = 0;
+  #ended = 0;
 
   constructor(options: GatewayLivesOptions) {
     this.#options = options;
@@ -90,6 +91,11 @@ export class GatewayLives {
     this.#policy = { durability, whenFull };
     this.#options.world.trace(() => `the policy is ${durability}, and ${whenFull} when a mirror's queue is full`);
     this.#incarnation?.setPolicy(this.#policy);
+  }
+
+  /** So many have ended in whichever way. */
+  get ended(): number {
+    return this.#ended;
   }
 
   /** Nothing starts any more. */
@@ -180,6 +186,7 @@ export class GatewayLives {
     this.#life = null;
     this.#incarnation = null;
     this.#ending = false;
+    this.#ended += 1;
     this.#wishes = 0;
     for (const session of sessions) session.detach();
     this.#mark();

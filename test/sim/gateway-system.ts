@@ -233,9 +233,11 @@ class GatewayIncarnation implements Incarnation {
         if (fact.type === 'target-back' && sameTarget(fact.target, volume.active)) replayed = false;
         if (fact.type === 'flipped' && replayed) {
           replayed = false;
-          this.#surroundings.takeover(record.name, fact.certificate.to.node);
+          this.#surroundings.tookOver('takeover', record.name, fact.certificate.to.node);
           count.call(this.#surroundings, 'journal takeover');
         }
+        if (fact.type === 'flipped' && fact.certificate.kind === 'failover')
+          this.#surroundings.tookOver('failover', record.name, fact.certificate.to.node);
         this.guarded?.fact(record.name, fact);
         count.call(
           this.#surroundings,

@@ -40,8 +40,11 @@ export class Operation {
   }
 }
 
-/** gateway-crash: its memory is gone. power-loss: a node's cache is gone. takeover: a mirror has by a journal what was flushed, and no more. */
-export type MarkKind = 'gateway-crash' | 'power-loss' | 'takeover';
+/**
+ * gateway-crash: its memory is gone. power-loss: a node's cache is gone. takeover: a mirror has by a journal what was flushed, and no
+ * more. failover: a mirror has taken over from a target that does not answer, or refuses.
+ */
+export type MarkKind = 'gateway-crash' | 'power-loss' | 'takeover' | 'failover';
 
 export interface Mark {
   readonly kind: MarkKind;

@@ -17,8 +17,12 @@ interface Image {
 
 /** What is on the gateway's disk; outlives its incarnations. */
 export class SimJournals {
-  /** Calls that will be refused from now on; whoever meets one meets all. */
+  /** Calls that will be refused from now on. */
   failures = 0;
+  /** Calls before those. */
+  spared = 0;
+  /** When the gateway ends next, a sector of each file goes bad. */
+  damage = false;
   readonly images = new Map<string, Image>();
   readonly #scheduler: Scheduler;
   readonly #random: Random;
@@ -46,6 +50,10 @@ export class SimJournals {
   refuses(what: string): boolean {
     this.#moment(`journal ${what}`);
     if (this.failures === 0) return false;
+    if (this.spared > 0) {
+      this.spared -= 1;
+      return false;
+    }
     this.failures -= 1;
     this.#moment('journal refused');
     return true;
@@ -62,8 +70,21 @@ export class SimJournals {
       const lost = image.undo.filter(() => !this.#random.chance(kept));
       for (const { at, bytes } of lost.reverse()) bytes.copy(image.current, at);
       image.undo = [];
+      if (this.damage) this.#random.pick(sectorsInUse(image)).fill(0xdb);
     }
+    if (this.damage) this.#moment('journal damaged');
+    this.damage = false;
   }
+}
+
+/** Those that were ever written, and the first one. */
+function sectorsInUse({ current }: Image): Buffer[] {
+  const sectors: Buffer[] = [];
+  for (let at = 0; at < current.length; at += SECTOR_BYTES) {
+    const sector = current.subarray(at, at + SECTOR_BYTES);
+    if (at === 0 || sector.some((byte) => byte !== 0)) sectors.push(sector);
+  }
+  return sectors;
 }
 
 export class SimJournalFiles implements JournalFiles {

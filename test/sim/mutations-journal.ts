@@ -28,7 +28,7 @@ export const JOURNAL_MUTATIONS: readonly Mutation[] = [
     name: '10-sync-forgets-the-journal',
     breaks: 'a journal from before the policy was `sync` is replayed over newer writes',
     edits: [{ file: 'gateway/volume/durability.ts', find: '      this.#outlastJournal(op);', replace: '' }],
-    caughtBy: { durability: 'journal', weights: { 'add-mirror': 2, disaster: 4, policy: 4, 'commit-failure': 1 } },
+    caughtBy: { test: 'test/unit/volume-journal.test.ts' },
   },
   {
     name: '10-records-given-up-early',

@@ -15,6 +15,8 @@ export interface RegisterWrite {
   completed: number;
   /** Acknowledged as being on stable storage (FUA). */
   durable: boolean;
+  /** Answered with an error. */
+  refused?: boolean;
 }
 
 export interface RegisterRead {
@@ -32,7 +34,7 @@ export interface RegisterFlush {
 /** A fault that may take away what no flush has covered. */
 export interface RegisterLoss {
   at: number;
-  mayLose(write: Pick<RegisterWrite, 'invoked' | 'completed'>): boolean;
+  mayLose(write: Pick<RegisterWrite, 'invoked' | 'completed' | 'refused'>): boolean;
 }
 
 export interface RegisterHistory {

@@ -119,6 +119,8 @@ class Run {
   #operationsLeft: number;
   #mediaErrors = false;
   #faultsOver = false;
+  /** A gateway that is made to crash may do so also then. */
+  #mayCrash = false;
 
   constructor(system: SystemUnderTest, options: ScenarioOptions) {
     this.#options = options;
@@ -163,7 +165,7 @@ class Run {
     const { scheduler } = this.world;
     recorder?.arm(() =>
       scheduler.after(0, () => {
-        if (recorder.isDue() && !this.#faultsOver) this.#gateway.crash(this.#random.range(0, 50));
+        if (recorder.isDue() && (!this.#faultsOver || this.#mayCrash)) this.#gateway.crash(this.#random.range(0, 50));
       }),
     );
     this.#gateway.start();
@@ -199,6 +201,10 @@ class Run {
       answered: () => this.#answered(),
       settled: () => this.#unsettled() === null,
       settleMs: this.#settleMs,
+      ended: () => this.#gateway.ended,
+      mayCrash: (may) => {
+        this.#mayCrash = may;
+      },
       wish: (what, volume, node) => this.#gateway.wish(what, volume, node),
     };
     const aftermath = new Aftermath(scene);
@@ -292,6 +298,7 @@ class Run {
     }
     this.world.store.failures = 0;
     this.world.journals.failures = 0;
+    this.world.journals.damage = false;
     return this.#gateway.stays;
   }
 

@@ -72,8 +72,8 @@ export class GatewayLife implements Surroundings {
     if (!this.#dead) this.#world.moment(what);
   }
 
-  takeover(volume: string, node: string): void {
-    if (!this.#dead) this.#world.history.mark('takeover', node, [volume], this.#world.scheduler.nowMs);
+  tookOver(how: 'failover' | 'takeover', volume: string, node: string): void {
+    if (!this.#dead) this.#world.history.mark(how, node, [volume], this.#world.scheduler.nowMs);
   }
 
   crash(): void {

@@ -57,6 +57,7 @@ class MemoryJournalFile implements VolumeJournalFile {
   readonly #journals: MemoryJournals;
   readonly #current: Buffer;
   durable: Buffer;
+  closed = false;
 
   constructor(journals: MemoryJournals, bytes: Buffer) {
     this.#journals = journals;
@@ -84,7 +85,9 @@ class MemoryJournalFile implements VolumeJournalFile {
     this.durable = Buffer.from(this.#current);
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.closed = true;
+  }
 
   async #allowed(): Promise<void> {
     const { held } = this.#journals;

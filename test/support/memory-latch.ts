@@ -8,6 +8,7 @@ export class MemoryLatch implements Latch, Latches {
   /** What a restart would find. */
   isSet: boolean;
   readonly wasSet: boolean;
+  closed = false;
 
   constructor(wasSet = false) {
     this.wasSet = wasSet;
@@ -26,7 +27,9 @@ export class MemoryLatch implements Latch, Latches {
     return this.#change(false);
   }
 
-  async close(): Promise<void> {}
+  async close(): Promise<void> {
+    this.closed = true;
+  }
 
   crashed(): MemoryLatch {
     return new MemoryLatch(this.isSet);

@@ -1,6 +1,6 @@
 // A whole volume on scripted nodes: real upstreams, mirrors, flips and records, on a clock that the test moves.
 import assert from 'node:assert/strict';
-import type { TargetRef, VolumeFact } from '../../gateway/control.js';
+import { refuse, type TargetRef, type VolumeFact } from '../../gateway/control.js';
 import { Upstream } from '../../gateway/upstream/upstream.js';
 import { Volume, type VolumeSettings } from '../../gateway/volume/volume.js';
 import { putVolume, type VolumeRecord } from '../../gateway/volume/volume-record.js';
@@ -85,9 +85,9 @@ export class VolumeRig {
       latches: options.latches,
       regionBytes: 1024,
       extentBytes: 4096,
-      connect: (to, needs, events, memory) => ({
-        ok: true,
-        value: new Upstream(
+      connect: (to, needs, events, memory) => {
+        if (this.nodes[to.node] === undefined) return refuse('node-not-found', `no node ${to.node}`);
+        const upstream = new Upstream(
           {
             target: to,
             address: () => ({ host: to.node, port: 1 }),
@@ -102,8 +102,9 @@ export class VolumeRig {
             log: this.log,
           },
           events,
-        ),
-      }),
+        );
+        return { ok: true, value: upstream };
+      },
       fact: (fact) => this.facts.push(structuredClone(fact)),
     });
   }

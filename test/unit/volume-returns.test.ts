@@ -2,6 +2,8 @@
 // before it is whole; one with somebody else's data is left alone; an active target like that is never served from.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import { MemoryJournals } from '../support/memory-journals.js';
+import { MemoryLatch } from '../support/memory-latch.js';
 import type { ScriptedNode } from '../support/scripted-node.js';
 import { turns } from '../support/scripted-node.js';
 import { filled } from '../support/upstream-rig.js';
@@ -186,5 +188,31 @@ test('zeroes are no sign that a target is what it was: a blank mirror of a volum
   assert.deepEqual(rig.nodes.b.bytes, rig.nodes.a.bytes);
   await rig.stop();
 });
+
+for (const role of ['active target', 'mirror'] as const) {
+  test(`a volume whose ${role} is on a node that is not configured does not start, lets its files go, and keeps its record`, async () => {
+    const journals = new MemoryJournals();
+    const latch = new MemoryLatch();
+    const first = await VolumeRig.mirrored({ settings: { durability: 'journal' }, journals, latches: latch });
+    first.write(0, filled(1), true);
+    await turns();
+    const records = first.records.crashed();
+    const record = records.get('volume/v');
+    const { a, b, c } = first.nodes;
+    const nodes: Record<string, ScriptedNode> = role === 'mirror' ? { a, c } : { b, c };
+    const left = { settings: { durability: 'journal' }, records, journals: journals.crashed(), latches: latch.crashed() } as const;
+    const started = await new VolumeRig({ ...left, nodes }).volume.start();
+    assert.equal(started.ok ? null : started.code, 'node-not-found');
+    assert.deepEqual([left.journals.files.get('v')?.closed, left.latches.closed], [true, true]);
+    assert.deepEqual(records.get('volume/v'), record);
+
+    const again = await VolumeRig.start({ ...left, nodes: { a, b, c } });
+    await again.until(() => again.state('b') === 'synced', 'once the node is configured again the mirror is in step');
+    const read = again.read(0, 512);
+    await again.until(() => read.errno !== null, 'it is read');
+    assert.deepEqual(read.data, filled(1));
+    await again.stop();
+  });
+}
 
 test.run();
