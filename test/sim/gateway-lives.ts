@@ -43,7 +43,8 @@ export class GatewayLives {
     this.#options = options;
     const { durability, whenFull } = options.plan;
     this.#policy = { durability, whenFull };
-    for (const { name, node } of options.cast.volumes) this.#last.set(name, { active: node, export: name, activating: null, mirrors: [] });
+    for (const { name, node } of options.cast.volumes)
+      this.#last.set(name, { active: node, export: name, activating: null, mirrors: [], refused: false });
   }
 
   /** The one that runs. */

@@ -17,6 +17,8 @@ const REGION_BYTES = 4096;
 const EXTENT_BYTES = 32_768;
 const QUEUE_BYTES = 64 * 1024;
 const RETRY_MS = 50;
+/** Why a target is blocked that does not hold what it must. */
+const OTHER_CONTENTS = 'it came back with other contents';
 
 const NO_RECORDS: Records = { get: () => undefined, list: () => [], commit: async () => {} };
 
@@ -92,6 +94,7 @@ class GatewayIncarnation implements Incarnation {
         export: record?.active.export ?? plan.name,
         activating: null,
         mirrors: record?.mirrors.map(({ target }) => ({ ...target, state: 'lost' })) ?? [],
+        refused: false,
       };
     }
     return {
@@ -99,6 +102,7 @@ class GatewayIncarnation implements Incarnation {
       export: volume.active.export,
       activating: volume.flippingTo?.node ?? null,
       mirrors: volume.mirrors().map(({ node, export: name, state }) => ({ node, export: name, state })),
+      refused: volume.service.reason?.startsWith(OTHER_CONTENTS) ?? false,
     };
   }
 

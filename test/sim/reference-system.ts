@@ -117,7 +117,7 @@ class ReferenceVolume implements Device {
     const { name } = this.#plan;
     const state = this.#mirrorComplete ? 'synced' : 'copying';
     const mirrors = this.#mirror === null ? [] : [{ node: this.#mirror.place.name, export: name, state }];
-    return { active: this.#active.place.name, export: name, activating: this.#activating, mirrors };
+    return { active: this.#active.place.name, export: name, activating: this.#activating, mirrors, refused: false };
   }
 
   unsettled(): string | null {

@@ -11,6 +11,10 @@ export class Rotten {
     return this.#blocks.size > 0;
   }
 
+  of(volume: string): boolean {
+    return this.#blocks.has(volume);
+  }
+
   add(volume: string, block: number): void {
     const blocks = this.#blocks.get(volume) ?? new Set();
     this.#blocks.set(volume, blocks.add(block));

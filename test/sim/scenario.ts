@@ -15,6 +15,7 @@ import { type Fault, type Stage, strike } from './faults.js';
 import { CALM_MS, Drill } from './drill.js';
 import { GatewayLives } from './gateway-lives.js';
 import type { Operation } from './history.js';
+import { tend } from './operator.js';
 import { Random } from './random.js';
 import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
@@ -176,9 +177,11 @@ class Run {
       if (outcome !== 'done') violations.push(this.#stuck(name, outcome));
       return outcome === 'done';
     };
-    const ok =
+    let ok =
       (await phase('load', LOAD_MS, () => this.#operationsLeft === 0 && this.faults.length === 0)) &&
-      (await phase('faults end', LOAD_MS, () => this.#heal())) &&
+      (await phase('faults end', LOAD_MS, () => this.#heal()));
+    tend(this.#stage, (what, volume, node) => this.#gateway.wish(what, volume, node));
+    ok &&=
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
       (await phase('settling', this.#settleMs, () => this.#unsettled() === null)) &&
       (await this.#aftermath(phase, violations));

@@ -96,6 +96,8 @@ export interface Status {
   /** Another node that may be becoming the active one; null: none. */
   activating: string | null;
   mirrors: { node: string; export: string; state: string }[];
+  /** Its active copy is refused for holding something else. */
+  refused: boolean;
 }
 
 /** The export in which a node has its copy; where it has none, the one it had at the start. */
