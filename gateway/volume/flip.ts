@@ -33,7 +33,7 @@ export interface FlipGround {
   commit(certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): Promise<void>;
   certify(to: Copy, why: FlipCause, held: Held): FlipCertificate;
   /** Gives the active target up for `to`: what it did not answer goes back to the path. Gives the ranges in which the two may differ. */
-  abandonActive(to: Copy): { doubtful: { offset: number; length: number }[] };
+  abandonActive(): { doubtful: { offset: number; length: number }[] };
   /** Called when the active target refuses a request while a flip still waits for it; null: not any more. */
   onRefusal(refused: ((reason: string) => void) | null): void;
 }
@@ -192,7 +192,7 @@ async function takeOver(
     // The old target may have answered something meanwhile, which that flush does not cover.
     if (mirror.queue.empty && mirror.queue.pushes === pushes) break;
   }
-  const { doubtful } = unanswered() ? ground.abandonActive(to) : { doubtful: [] };
+  const { doubtful } = unanswered() ? ground.abandonActive() : { doubtful: [] };
   return conclude(ground, to, why, held, doubtful);
 }
 

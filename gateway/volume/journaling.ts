@@ -202,9 +202,11 @@ export class Journaling {
   async close(): Promise<void> {
     this.#closed = true;
     const journal = this.#journal;
+    const file = this.#file;
     if (journal === null) return;
     await journal.close();
-    await this.#file!.close();
+    // One that has failed meanwhile is given up, with its file, as at any other time.
+    if (this.#journal === journal) await file!.close();
   }
 
   #openIn(file: VolumeJournalFile, epoch: number, firstSequence: number): ReturnType<typeof Journal.open> {
@@ -369,19 +371,17 @@ export class Journaling {
     this.members.clear();
     this.#dropping = true;
     path.durability.block();
-    for (;;) {
-      if (copies.closed) return;
+    while (this.#dropping && !copies.closed) {
       try {
         await keeper.setJournal(undefined);
-        break;
+        this.#dropping = false;
+        path.durability.resume();
+        path.roomCame();
       } catch (error) {
         log.error({ volume, reason: (error as Error).message }, 'that the journal is given up cannot be written down: flushes wait');
         await sleep(clock, RECORD_RETRY_MS);
       }
     }
-    this.#dropping = false;
-    path.durability.resume();
-    path.roomCame();
     await journal.close();
     await file.close().catch((error: Error) => log.warn({ volume, reason: error.message }, 'the file of the journal cannot be closed'));
   }

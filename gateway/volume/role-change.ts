@@ -70,8 +70,8 @@ export class RoleChange {
     };
   }
 
-  /** Gives the active target up: its requests go back to the path; it returns as a mirror once nothing old can land in it. Gives the ranges in which it may differ from `to`. */
-  abandonActive(to: Copy): { doubtful: { offset: number; length: number }[] } {
+  /** Gives the active target up: its requests go back to the path; it returns as a mirror once nothing old can land in it. Gives the ranges in which that makes it differ. */
+  abandonActive(): { doubtful: { offset: number; length: number }[] } {
     const { copies, opener, path, journalRecovery } = this.#options;
     const from = copies.active;
     const old = from.upstream;
@@ -88,7 +88,7 @@ export class RoleChange {
     this.#swapped = come;
     const { requests, doubtful } = old.abandon(come);
     path.takeBack([...journalRecovery.takeBack(), ...requests]);
-    return { doubtful: [...doubtful, ...journalRecovery.unsure(to)] };
+    return { doubtful };
   }
 
   /** What a flip makes durable, in one transaction. Called again with the same arguments until it is. */
@@ -99,6 +99,8 @@ export class RoleChange {
   #change(current: VolumeRecord, certificate: FlipCertificate, to: Copy, doubtful: { offset: number; length: number }[]): RecordChange {
     const { volume, copies, opener, keeper, journaling, journalRecovery: recovery } = this.#options;
     const from = copies.active;
+    // Also where nothing was in flight: what no host had flushed may be on one of the two only.
+    const unlike = [...doubtful, ...recovery.unsure(to)];
     this.#reverseId ??= keeper.newId();
     const id = this.#reverseId;
     const dirtyRecord = opener.dirtyRecord(id);
@@ -123,7 +125,7 @@ export class RoleChange {
     const changes = [
       { put: oursKey(from.target), value: { volume } },
       ...to.dirtyRecord!.drop(),
-      ...dirtyRecord.add(this.#extentsOf(doubtful)),
+      ...dirtyRecord.add(this.#extentsOf(unlike)),
       ...this.#staleDoubts,
     ];
     const durable = (): void => {
@@ -133,7 +135,7 @@ export class RoleChange {
       from.cause = reverse.cause;
       this.#reverseId = null;
       // At once: the next change of the record must find the copies in their new roles.
-      this.#swap(to, doubtful);
+      this.#swap(to, unlike);
       journaling.flipped(to, certificate.epoch);
       recovery.flipped(to);
     };
@@ -151,7 +153,7 @@ export class RoleChange {
   }
 
   /** The commit is durable: roles change, and the old target is kept in sync (rule 14). */
-  #swap(to: Copy, doubtful: { offset: number; length: number }[]): void {
+  #swap(to: Copy, unlike: { offset: number; length: number }[]): void {
     const { copies, opener, path } = this.#options;
     const from = copies.active;
     to.mirror!.stop();
@@ -163,7 +165,7 @@ export class RoleChange {
     from.mirror = opener.mirror(from, { reverse: true, blank: false });
     from.mirror.adopt();
     copies.mayCopy(from);
-    for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);
+    for (const range of unlike) from.mirror.markDirty(range.offset, range.length);
     path.swap(to.upstream);
     copies.route();
     this.#swapped?.();

@@ -46,7 +46,7 @@ export class Succession {
       active: () => copies.active,
       commit: (certificate, to, doubtful) => roles.commit(certificate, to, doubtful),
       certify: (to, why, held) => roles.certify(to, why, held),
-      abandonActive: (to) => roles.abandonActive(to),
+      abandonActive: () => roles.abandonActive(),
       onRefusal: (refused) => {
         this.#refused = refused;
       },

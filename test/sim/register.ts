@@ -223,10 +223,23 @@ class Judge {
 
   /** The register may go back to anything that was current after the floor. */
   #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
-    const outcomes = [each];
-    if (each.current === 0 || !loss.mayLose(this.#writes[each.current])) return outcomes;
-    for (const [write, end] of each.past) if (end > each.floor) outcomes.push(each.become(write, at));
+    const outcomes = [each, ...this.#undo(each, loss, at)];
+    // One that nobody acknowledged may have taken effect, been read by who is told only later, and be gone.
+    for (const write of this.#pendingWrites) {
+      if (!this.#unanswered(write) || each.past.has(write) || !this.#isBeingRead(write)) continue;
+      outcomes.push(...this.#undo(each.become(write, at - SQUEEZED), loss, at));
+    }
     return outcomes;
+  }
+
+  #undo(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
+    if (each.current === 0 || !loss.mayLose(this.#writes[each.current])) return [];
+    return [...each.past].filter(([, end]) => end > each.floor).map(([write]) => each.become(write, at));
+  }
+
+  #isBeingRead(write: number): boolean {
+    for (const read of this.#pendingReads) if (this.#reads[read].value === this.#writes[write].value) return true;
+    return false;
   }
 
   #isReadAfter(write: number, at: number): boolean {

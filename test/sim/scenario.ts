@@ -57,6 +57,8 @@ const GIVE_UP_MS = 20_000;
 const LOAD_MS = 900_000;
 /** The copies are in step. */
 const SETTLE_MS = 300_000;
+/** Virtual time between two looks at whether all has settled. */
+const LOOK_MS = 2;
 const EVENTS_MAX = 2_000_000;
 /** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
 const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
@@ -120,6 +122,7 @@ class Run {
   #operationsLeft: number;
   #mediaErrors = false;
   #faultsOver = false;
+  #lookAgainMs = 0;
   /** A gateway that is made to crash may do so also then. */
   #mayCrash = false;
 
@@ -183,7 +186,7 @@ class Run {
     tend(this.#stage, (what, volume, node) => this.#gateway.wish(what, volume, node));
     ok &&=
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
-      (await phase('settling', this.#settleMs, () => this.#unsettled() === null)) &&
+      (await phase('settling', this.#settleMs, () => this.#settled())) &&
       (await this.#aftermath(phase, violations));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
     this.#gateway.finish();
@@ -202,7 +205,7 @@ class Run {
       incarnation: () => this.#gateway.incarnation,
       sessionOf: (volume) => this.#sessionOf(volume),
       answered: () => this.#answered(),
-      settled: () => this.#unsettled() === null,
+      settled: () => this.#settled(),
       settleMs: this.#settleMs,
       ended: () => this.#gateway.ended,
       mayCrash: (may) => {
@@ -307,6 +310,15 @@ class Run {
 
   #answered(): boolean {
     return this.#gateway.stays && this.#sessions.every((session) => session.idle);
+  }
+
+  /** To look costs more than most events do: not for each of them. */
+  #settled(): boolean {
+    const { nowMs } = this.world.scheduler;
+    if (nowMs < this.#lookAgainMs) return false;
+    if (this.#unsettled() === null) return true;
+    this.#lookAgainMs = nowMs + LOOK_MS;
+    return false;
   }
 
   #unsettled(): string | null {

@@ -238,6 +238,17 @@ loss('a power loss of the active node may take away what was seen of a write tha
   assert(!isLegal({ writes: [write(1, 1, 2), write(2, 3, NEVER)], losses: [], reads }));
 });
 
+loss('what is lost may have been read before by who is told only later', () => {
+  const losses = [{ at: 9, ...always }];
+  const writes = [write(1, 1, 2), write(2, 3, NEVER)];
+  assert(isLegal({ writes, losses, reads: [read(2, 8, 10), read(1, 11, 12)] }));
+  assert(isLegal({ writes, losses, reads: [read(2, 8, 10), read(2, 11, 12)] }));
+  assert(!isLegal({ writes, losses, reads: [read(2, 9.5, 10), read(1, 11, 12)] }), 'it was asked for after the loss');
+  assert(!isLegal({ writes, losses, reads: [read(2, 8, 10), read(1, 11, 12), read(2, 13, 14)] }), 'it came back');
+  assert(!isLegal({ writes: [write(1, 1, 2), write(2, 3, 15)], losses, reads: [read(2, 8, 10), read(1, 11, 12)] }), 'it was acknowledged');
+  assert(!isLegal({ writes, flushes: [{ invoked: 5, completed: 6 }], losses, reads: [read(2, 8, 10), read(0, 11, 12)] }), 'it was flushed');
+});
+
 loss('a flush over a write that nobody acknowledged keeps the acknowledged one below it', () => {
   const writes = [write(1, 1, 2), write(2, 3, 4), write(3, 5, NEVER)];
   const flushes = [{ invoked: 8, completed: 9 }];

@@ -7,7 +7,7 @@ import type { VolumeRecord } from '../../gateway/volume/volume-record.js';
 import { MemoryJournals } from '../support/memory-journals.js';
 import { turns } from '../support/scripted-node.js';
 import { filled, type WatchedRequest } from '../support/upstream-rig.js';
-import { SETTINGS, VolumeRig } from '../support/volume-rig.js';
+import { SETTINGS, target, VolumeRig } from '../support/volume-rig.js';
 
 const test = suite('volume/journal');
 const WRITE = 1;
@@ -327,6 +327,44 @@ test('hosts wait for the nodes after a restart until their deadline, not for eve
   await again.until(() => later.errno !== null, 'a read is answered');
   assert.deepEqual(later.data, filled(1));
   await again.stop();
+});
+
+test('a mirror that has what was flushed by the journal is flipped to: where nobody knows the old target is copied over', async () => {
+  const both = await covered();
+  const { a, b } = both.rig.nodes;
+  // Everywhere: no checksum is known after the crash, and the flip need not read the old target.
+  for (let offset = 0; offset < both.rig.sizeBytes; offset += 4096) both.rig.write(offset, filled(1), true);
+  await turns();
+  b.hold = (request) => request.command === WRITE;
+  // On node a only, and no host has flushed it.
+  both.rig.write(8192, filled(2));
+  await turns();
+  const again = await disaster(both);
+  b.hold = () => false;
+  // Before the gateway itself lets it take over.
+  while (again.state('b') !== 'synced') await again.pass(5, 5);
+  const flipped = await again.finish(again.volume.flip(target('b'), { kind: 'flip', reason: 'test', verdict: null }));
+  assert.equal(flipped.ok ? flipped.value.kind : flipped.message, 'flip');
+  a.up = true;
+  await again.until(() => again.state('a') === 'synced', 'node a is in step');
+  await again.pass(500);
+  assert(a.bytes.equals(b.bytes), 'the copies are alike');
+  const read = again.read(8192, 512);
+  await again.until(() => read.errno !== null, 'it is read');
+  assert.deepEqual(read.data, filled(1));
+  await again.stop();
+});
+
+test('a journal that fails while the volume is closed keeps it from nothing, and its file is closed', async () => {
+  const { rig, journals } = await covered();
+  rig.write(0, filled(1));
+  await turns();
+  journals.refusing = true;
+  await rig.finish(rig.volume.close());
+  assert.deepEqual(
+    [...journals.files.values()].map(({ closed }) => closed),
+    [true],
+  );
 });
 
 test.run();
