@@ -64,10 +64,10 @@ export class RecordKeeper {
     }));
   }
 
-  /** Makes durable what of the journal counts; undefined: nothing. Rejects when the outcome is unknown. */
+  /** Makes durable what of the journal counts; undefined: nothing. Also before the mirrors are there. Rejects when the outcome is unknown. */
   setJournal(journal: VolumeRecord['journal']): Promise<void> {
     return this.change((current) => ({
-      record: { ...withoutJournal(current), mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror, ...(journal && { journal }) },
+      record: { ...withoutJournal(current), nextMirror: this.#nextMirror, ...(journal && { journal }) },
       changes: [],
       durable: () => {},
     }));

@@ -355,6 +355,30 @@ test('a mirror that has what was flushed by the journal is flipped to: where nob
   await again.stop();
 });
 
+for (const how of ['gone', 'damaged'] as const) {
+  test(`a journal whose file is ${how} after a restart is given up: the mirrors stay, and are brought in step from the active target`, async () => {
+    const { rig, journals } = await covered();
+    const { b } = rig.nodes;
+    b.hold = (request) => request.command === WRITE;
+    rig.write(0, filled(1), true);
+    await turns();
+    for (const node of Object.values(rig.nodes)) node.cut();
+    b.hold = () => false;
+    if (how === 'gone') journals.files.clear();
+    else journals.files.get('v')!.durable.fill(0xdb);
+    await turns();
+    const again = await VolumeRig.start({ settings, records: rig.records.crashed(), nodes: rig.nodes, journals: journals.crashed() });
+    assert.deepEqual(
+      record(again).mirrors.map(({ target: { node } }) => node),
+      ['b'],
+    );
+    await again.until(() => again.volume.journal?.covers.includes('b') ?? false, 'a new journal covers the mirror');
+    assert(again.nodes.a.bytes.equals(b.bytes), 'the copies are alike');
+    assert.deepEqual(b.bytes.subarray(0, 512), filled(1));
+    await again.stop();
+  });
+}
+
 test('a journal that fails while the volume is closed keeps it from nothing, and its file is closed', async () => {
   const { rig, journals } = await covered();
   rig.write(0, filled(1));
