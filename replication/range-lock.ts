@@ -15,6 +15,8 @@ export abstract class LockEntry {
   /** Earlier entries that overlap this one; 0 while held. */
   lockBlockers = 0;
   locked = false;
+  /** It has the range, and is about to be told. */
+  lockReady = false;
   lockPrevious: LockEntry | null = null;
   lockNext: LockEntry | null = null;
 
@@ -67,6 +69,7 @@ export class RangeLock {
     if (after === null) this.#last = entry.lockPrevious;
     else after.lockPrevious = entry.lockPrevious;
     entry.locked = false;
+    entry.lockReady = false;
     entry.lockPrevious = null;
     entry.lockNext = null;
     this.#entries -= 1;
@@ -98,12 +101,18 @@ export class RangeLock {
         other.lockBlockers -= 1;
         if (other.lockBlockers === 0) {
           this.#waiting -= 1;
+          other.lockReady = true;
           if (ready === null) ready = [other];
           else ready.push(other);
         }
       }
     }
-    if (ready !== null) for (const other of ready) other.granted();
+    for (const other of ready ?? []) {
+      // One that was told may have let the others go.
+      if (!other.lockReady) continue;
+      other.lockReady = false;
+      other.granted();
+    }
   }
 
   #countOverlaps(entry: LockEntry): number {

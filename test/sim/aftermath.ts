@@ -113,6 +113,7 @@ export class Aftermath {
     const blocks = regionBytes / BLOCK_BYTES;
     this.#disk(volume, wrong).corrupt(region * blocks + random.int(blocks));
     const planted = regionOf(wrong);
+    world.rotten.plant(volume.name);
     world.moment(`wrong byte planted, checksums ${known ? 'known' : 'as they were'}`);
     world.trace(() => `a byte of region ${region} goes bad on ${wrong}`);
     // What has no checksum a host may see as it is.
@@ -128,6 +129,8 @@ export class Aftermath {
       known = false;
       if ((await this.#scrub(volume)) === null || !(await this.#quiet('settling after another scrub'))) return false;
     }
+    // It was declared right, because it is the active one and nobody could tell that it is a few bytes that are wrong.
+    if (this.#copiesOf(volume).length < copies.length) return true;
     const after = regionOf(wrong);
     const mended = after.equals(right);
     const crashed = this.#scene.ended() > lives;

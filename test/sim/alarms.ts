@@ -16,7 +16,7 @@ export const ALARM_WEIGHTS: Record<Alarm | 'rollback' | 'contents' | 'clock-jump
   withdrawal: 6,
   'outside-verdict': 8,
   rollback: 5,
-  contents: 0,
+  contents: 1,
   'clock-jump': 0,
 };
 

@@ -43,8 +43,8 @@ export class SimDisk {
   full = false;
   /** Its bytes were changed by other than writes. */
   tampered = false;
-  /** Another disk stands in its place (see `replace`). */
-  replaced = false;
+  /** Not null: another disk stands in its place, and this puts the right one back (see `replace`). */
+  putBack: (() => void) | null = null;
   readonly #random: Random;
   readonly #cached = new Map<number, CachedBlock>();
   #writes = 0;
@@ -135,10 +135,10 @@ export class SimDisk {
   }
 
   /**
-   * Another disk stands in its place, every byte of it `fill`. Gives what puts the first one back, which does nothing when the other
-   * was written to meanwhile.
+   * Another disk stands in its place, every byte of it `fill`, until `putBack` is called, which does nothing more when the other was
+   * written to meanwhile.
    */
-  replace(fill: number): () => void {
+  replace(fill: number): void {
     this.tampered = true;
     const contents = Buffer.from(this.contents);
     const allocated = Uint8Array.from(this.allocated);
@@ -147,9 +147,8 @@ export class SimDisk {
     this.allocated.fill(fill === 0 ? 0 : 1);
     this.#cached.clear();
     const writes = this.#writes;
-    this.replaced = true;
-    return () => {
-      this.replaced = false;
+    this.putBack = () => {
+      this.putBack = null;
       if (this.#writes !== writes) return;
       contents.copy(this.contents);
       this.allocated.set(allocated);

@@ -20,8 +20,8 @@ export const asyncPromise: DurabilityPromise = {
   name: 'async',
   mayLose(volume, { invoked, completed, refused = false }, marks, index) {
     const mark = marks[index];
-    // A part of it was done on the old active target, and nobody was told that it was.
-    if (mark.kind === 'failover') return refused && mark.activeFor.includes(volume);
+    // A part of it was done on the active target, and nobody was told that it was: what is acknowledged may be written there again.
+    if (mark.kind === 'failover' || mark.kind === 'return') return refused && mark.activeFor.includes(volume);
     // It was seen, but never acknowledged: nobody would write it again.
     if (completed === Number.POSITIVE_INFINITY && mark.kind === 'power-loss' && mark.activeFor.includes(volume)) return true;
     if (mark.kind !== 'gateway-crash') {

@@ -47,8 +47,6 @@ export function planFaults(random: Random, wishes: FaultWishes): PlannedFault[] 
     ...(withJournal && JOURNAL_WEIGHTS),
     ...(withProtection && given === undefined && ALARM_WEIGHTS),
   };
-  // What a gateway knows of contents it forgets when it crashes.
-  if (weights.contents) weights.disaster = 0;
   const drawn: Fault[] = random.chance(withProtection ? 0.25 : 0.75) ? ['add-mirror'] : [];
   if (withProtection) drawn.push('verdict');
   for (let count = 0; count < faults; count += 1) drawn.push(random.weighted<Fault>(weights));

@@ -54,8 +54,7 @@ const USUAL: Record<Fault, number> = {
   gone: 1,
   eio: 5,
   full: 1,
-  // What a gateway knows of contents it forgets when it crashes: only in a theme without crashes.
-  contents: 0,
+  contents: 2,
   // Little is promised of what went bad, so that it would hide other flaws: in a theme of its own.
   rot: 0,
   slow: 3,
@@ -333,7 +332,7 @@ function cutAll(stage: Stage, node: SimNode): void {
 function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
   return (
     stage.witnesses(volume, node.name) >= WITNESSES_MIN &&
-    !stage.world.nodes.some(({ disks }) => [...disks.values()].some((disk) => disk.replaced))
+    !stage.world.nodes.some(({ disks }) => [...disks.values()].some(({ putBack }) => putBack !== null))
   );
 }
 
@@ -363,19 +362,18 @@ function rot(stage: Stage, volume: string): void {
   disk.corrupt(block);
 }
 
-/** It restarts with another disk: blank, or somebody else's. At the end the right one is back, unless the other was taken into use. */
+/**
+ * It restarts with another disk: blank, or somebody else's. At the end, and when the gateway ends (what it knows of contents it forgets
+ * then), the right one is back, unless the other was taken into use.
+ */
 function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {
   const { world, random } = stage;
   const fill = random.chance(0.5) ? 0 : 0xee;
   node.kill(false);
-  const putBack = diskOn(stage, node, volume)!.replace(fill);
+  diskOn(stage, node, volume)!.replace(fill);
   world.moment(`disk replaced ${fill === 0 ? 'blank' : 'foreign'}`);
   world.scheduler.after(random.range(0, 500), () => node.start());
-  later(() => {
-    node.kill(false);
-    putBack();
-    node.start();
-  });
+  later(() => node.putDisksBack());
 }
 
 function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {

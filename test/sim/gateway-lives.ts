@@ -181,7 +181,8 @@ export class GatewayLives {
   }
 
   #leave(): void {
-    const { cast, sessions } = this.#options;
+    const { world, cast, sessions } = this.#options;
+    for (const node of world.nodes) node.putDisksBack();
     for (const { name } of cast.volumes) this.#last.set(name, this.status(name));
     this.#life!.crash();
     this.#life = null;

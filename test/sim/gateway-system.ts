@@ -234,14 +234,17 @@ class GatewayIncarnation implements Incarnation {
       fact: (fact) => {
         if (fact.type === 'journal-replayed') replayed = true;
         // It is copied again then, and no longer takes over with what was flushed alone.
-        if (fact.type === 'target-back' && sameTarget(fact.target, volume.active)) replayed = false;
+        if (fact.type === 'target-back' && sameTarget(fact.target, volume.active)) {
+          replayed = false;
+          this.#surroundings.answers('return', record.name, fact.target.node);
+        }
         if (fact.type === 'flipped' && replayed) {
           replayed = false;
-          this.#surroundings.tookOver('takeover', record.name, fact.certificate.to.node);
+          this.#surroundings.answers('takeover', record.name, fact.certificate.to.node);
           count.call(this.#surroundings, 'journal takeover');
         }
         if (fact.type === 'flipped' && fact.certificate.kind === 'failover')
-          this.#surroundings.tookOver('failover', record.name, fact.certificate.to.node);
+          this.#surroundings.answers('failover', record.name, fact.certificate.to.node);
         this.guarded?.fact(record.name, fact);
         count.call(
           this.#surroundings,

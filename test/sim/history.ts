@@ -42,9 +42,9 @@ export class Operation {
 
 /**
  * gateway-crash: its memory is gone. power-loss: a node's cache is gone. takeover: a mirror has by a journal what was flushed, and no
- * more. failover: a mirror has taken over from a target that does not answer, or refuses.
+ * more. failover: a mirror has taken over from a target that does not answer, or refuses. return: the active target answers again.
  */
-export type MarkKind = 'gateway-crash' | 'power-loss' | 'takeover' | 'failover';
+export type MarkKind = 'gateway-crash' | 'power-loss' | 'takeover' | 'failover' | 'return';
 
 export interface Mark {
   readonly kind: MarkKind;

@@ -97,7 +97,7 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
   {
     name: '14-old-target-taken-to-be-equal',
     breaks: 'a rollback loses what the old target never answered',
-    edits: [{ file: ROLE_CHANGE, find: 'for (const range of doubtful) from.mirror.markDirty(range.offset, range.length);', replace: '' }],
+    edits: [{ file: ROLE_CHANGE, find: 'for (const range of unlike) from.mirror.markDirty(range.offset, range.length);', replace: '' }],
     caughtBy: { weights: { failover: 3, flip: 1 } },
   },
   {

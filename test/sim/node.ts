@@ -146,6 +146,16 @@ export class SimNode implements Listening {
     this.#leaving = false;
   }
 
+  /** Disks that were exchanged are the right ones again; a node that runs restarts for that. */
+  putDisksBack(): void {
+    const exchanged = [...this.disks.values()].filter(({ putBack }) => putBack !== null);
+    if (exchanged.length === 0) return;
+    const ran = this.#up;
+    this.kill(false);
+    for (const { putBack } of exchanged) putBack!();
+    if (ran) this.start();
+  }
+
   // What connections ask.
 
   accept(end: End, line: Connection): WireHandlers | null {

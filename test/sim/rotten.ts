@@ -6,13 +6,19 @@ const REGION_BLOCKS = 8;
 
 export class Rotten {
   readonly #blocks = new Map<string, Set<number>>();
+  readonly #planted = new Set<string>();
 
   get any(): boolean {
     return this.#blocks.size > 0;
   }
 
+  /** A byte goes bad for a check of its own: all is promised of it that is promised. */
+  plant(volume: string): void {
+    this.#planted.add(volume);
+  }
+
   of(volume: string): boolean {
-    return this.#blocks.has(volume);
+    return this.#blocks.has(volume) || this.#planted.has(volume);
   }
 
   add(volume: string, block: number): void {

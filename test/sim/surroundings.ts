@@ -72,7 +72,7 @@ export class GatewayLife implements Surroundings {
     if (!this.#dead) this.#world.moment(what);
   }
 
-  tookOver(how: 'failover' | 'takeover', volume: string, node: string): void {
+  answers(how: 'failover' | 'takeover' | 'return', volume: string, node: string): void {
     if (!this.#dead) this.#world.history.mark(how, node, [volume], this.#world.scheduler.nowMs);
   }
 

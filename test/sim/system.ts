@@ -49,8 +49,8 @@ export interface Surroundings {
   hedgeAfterMs: VolumeSettings['hedgeAfterMs'];
   /** Counts a thing that happened, for coverage. */
   count(what: string): void;
-  /** A mirror takes over; `takeover`: with what was flushed, and perhaps no more. */
-  tookOver(how: 'failover' | 'takeover', volume: string, node: string): void;
+  /** A mirror takes over (`takeover`: with what was flushed, and perhaps no more), or the active target answers again. */
+  answers(how: 'failover' | 'takeover' | 'return', volume: string, node: string): void;
   /** Null: nothing predicts, and mirrors and flips come from operators alone. */
   alarms: AlarmSurroundings | null;
 }

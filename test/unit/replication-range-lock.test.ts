@@ -146,4 +146,23 @@ test('hold waits its turn', async () => {
   assert.equal(lock.entries, 0);
 });
 
+test('one that gets its range may make others give theirs up: they are not told, and nobody waits for them', () => {
+  const lock = new RangeLock();
+  const second = new Entry();
+  const third = new Entry();
+  const clearing = new Entry(() => {
+    for (const other of [second, third]) lock.release(other);
+    third.take(lock, 200, 10);
+  });
+  const holder = new Entry().take(lock, 0, 100);
+  clearing.take(lock, 10, 10);
+  second.take(lock, 50, 10);
+  third.take(lock, 70, 10);
+  const fourth = new Entry().take(lock, 50, 10);
+  lock.release(holder);
+  assert.deepEqual([clearing.held, second.held, third.held, fourth.held], [true, false, true, true]);
+  for (const each of [clearing, third, fourth]) lock.release(each);
+  assert.equal(lock.entries, 0);
+});
+
 test.run();
