@@ -40,6 +40,11 @@ export class Copies {
     return this.#list;
   }
 
+  /** Those that a scrub looks at. */
+  get compared(): readonly Copy[] {
+    return this.#list.filter((copy) => !this.#disowned.has(copy));
+  }
+
   get mirrors(): MirrorCopy[] {
     return this.#list.filter((copy): copy is MirrorCopy => copy.mirror !== null);
   }

@@ -167,7 +167,7 @@ export class Volume implements VolumeControl, Device {
     });
     const scrubbing = new Scrubbing({
       ...parts,
-      copies: () => copies.list.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
+      copies: () => copies.compared.map((copy) => ({ name: describeTarget(copy.target), device: copy.upstream, mirror: copy.mirror })),
       throttle: pace.scrub,
       chunkBytes: extentBytes,
     });

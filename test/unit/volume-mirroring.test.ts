@@ -166,4 +166,21 @@ test('checksums are learnt from a mirror that was added while another was still 
   await rig.stop();
 });
 
+test('a scrub compares all copies that there are for people, not one that could not be written down', async () => {
+  const rig = await VolumeRig.mirrored();
+  const commit = rig.records.commit.bind(rig.records);
+  rig.records.commit = async (changes) => {
+    if (changes.some((change) => 'put' in change && change.put === 'volume/v')) throw new Error('full');
+    return commit(changes);
+  };
+  const refused = await rig.finish(rig.volume.addMirror(target('c'), 'test'));
+  assert(!refused.ok && refused.code === 'store-unwritable');
+  assert.equal(rig.volume.copies.length, 3);
+  const scrubbed = await rig.finish(rig.volume.scrub('test'));
+  assert.equal(scrubbed.ok && scrubbed.value.state, 'done');
+  rig.records.commit = commit;
+  await rig.until(() => rig.volume.copies.length === 2, 'it is none');
+  await rig.stop();
+});
+
 test.run();
