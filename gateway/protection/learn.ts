@@ -58,9 +58,11 @@ export function learn<T extends Fact['type']>(d: Draft, fact: FactOf<T>): void {
 
 function verdictFired({ s, policy }: Draft, { node, suspicion }: FactOf<'verdict-fired'>): void {
   const pardon = s.pardons[node];
-  // What was decided against was another's judgement.
-  const byAnother = s.doubts[node] !== undefined && s.doubts[node].origin !== suspicion.origin;
-  if (pardon && (byAnother || isNews(suspicion, pardon))) delete s.pardons[node];
+  const before = s.doubts[node];
+  // What was decided against was another's judgement, or one that was given again, whatever the clock said.
+  const isAnother =
+    before !== undefined && (before.origin !== suspicion.origin || (suspicion.origin === 'outside' && before.atMs !== suspicion.atMs));
+  if (pardon && (isAnother || isNews(suspicion, pardon))) delete s.pardons[node];
   s.doubts[node] = suspicion;
   // Somebody insists while the old node is watched: the watch starts again.
   const home = s.home;

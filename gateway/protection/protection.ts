@@ -165,8 +165,8 @@ export class Protection {
   #wake(): void {
     this.#timer?.cancel();
     this.#timer = null;
+    const dues = [...this.#wards.values()].map((ward) => ward.nextDueMs()).filter((due) => due !== null);
     const nowMs = this.#world.clock.wallMs();
-    const dues = [...this.#wards.values()].map((ward) => ward.dueMs).filter((due) => due !== null);
     if (dues.length === 0) return;
     this.#timer = this.#world.clock.after(Math.min(LOOK_AGAIN_MS, Math.max(1, Math.min(...dues) - nowMs)), () => this.#tick());
   }

@@ -24,7 +24,7 @@ export function resume(
   policy: ProtectionPolicy,
   nowMs: number,
 ): Stepped {
-  const situation = record ? recalled(volume, record, nowMs) : freshSituation(volume, seen.active, seen.epoch, nowMs);
+  const situation = record ? recalled(volume, record, policy, nowMs) : freshSituation(volume, seen.active, seen.epoch, nowMs);
   const d = draftOf({ ...situation, doubts, pardons: standing(situation.pardons, doubts) }, policy, nowMs);
   if (!record) adopt(d, seen);
   if (seen.epoch > d.s.epoch) learn(d, { type: 'flip-done', certificate: unseenFlip(d.s, seen, nowMs) });
@@ -51,13 +51,24 @@ function isView(view: { node: string; export: string }, target: TargetRef): bool
   return view.node === target.node && view.export === target.export;
 }
 
-function recalled(volume: string, record: ProtectionRecord, nowMs: number): Situation {
-  const { copies, flip, rollback, version: _, ...rest } = record;
+/** Times that are still to come, because the clock was set back meanwhile, are taken for now. */
+function recalled(volume: string, record: ProtectionRecord, policy: ProtectionPolicy, nowMs: number): Situation {
+  const { copies, flip, home, rollback, version: _, ...rest } = record;
+  const past = (ms: number): number => Math.min(ms, nowMs);
+  const until = home?.observeUntilMs ?? null;
   return {
     ...freshSituation(volume, record.active, record.epoch, nowMs),
     ...rest,
+    sinceMs: past(rest.sinceMs),
+    scrubbedAtMs: rest.scrubbedAtMs === null ? null : past(rest.scrubbedAtMs),
+    home: home && {
+      ...home,
+      sinceMs: past(home.sinceMs),
+      observeUntilMs: until === null ? null : Math.min(until, nowMs + policy.rollback.observeMs),
+    },
     copies: copies.map(({ dropping, ...copy }) => ({
       ...copy,
+      sinceMs: past(copy.sinceMs),
       drop: dropping ? { asked: false, refusals: 0, retryAtMs: nowMs, ticket: null } : null,
     })),
     flip: flip && { ...flip, ticket: 0, asked: true },

@@ -4,6 +4,7 @@
 import type { NewEvent, Outcome, PolicyVerdict, Verdict, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import type { NodeFacts } from '../placement/node-facts.js';
+import { ClockSteps, moved } from './clock-steps.js';
 import { chooseTarget, dropMirror, type EffectOf, type Errand, flip, freeTarget, scrub, startMirror, teach } from './errands.js';
 import type { Answer, Effect, Fact, Transition, Wish } from './input.js';
 import { nextDueMs, request, type Stepped, step } from './machine.js';
@@ -38,6 +39,7 @@ export class Ward {
   readonly #changed: () => void;
   readonly #scrubs: ScrubQueue;
   readonly #errand: Errand;
+  readonly #clockSteps: ClockSteps;
   readonly #answers = new Map<number, (outcome: Outcome<Answer>) => void>();
   #stored = '';
   #jobs: (() => Promise<void>)[] = [];
@@ -52,6 +54,7 @@ export class Ward {
   ) {
     this.volume = volume;
     this.#world = world;
+    this.#clockSteps = new ClockSteps(world.clock);
     this.#changed = hooks.changed;
     this.#scrubs = hooks.scrubs;
     this.#errand = {
@@ -78,13 +81,14 @@ export class Ward {
   }
 
   /** Wall time at which `tick` should be called, or should have been meanwhile; null: only facts change anything. */
-  get dueMs(): number | null {
+  nextDueMs(): number | null {
+    this.#now();
     return nextDueMs(this.#situation, this.volume.policy(), this.#steppedMs);
   }
 
   tell(fact: Fact): void {
     if (this.#stopped) return;
-    this.#steppedMs = this.#world.clock.wallMs();
+    this.#steppedMs = this.#now();
     this.#take(step(this.#situation, fact, this.#steppedMs, this.volume.policy()));
   }
 
@@ -121,7 +125,7 @@ export class Ward {
   /** Resolves when the wish is fulfilled or refused. */
   ask(wish: Wish): Promise<Outcome<Answer>> {
     if (this.#stopped) return Promise.resolve(refuse('shutting-down', 'the gateway is shutting down'));
-    const nowMs = this.#world.clock.wallMs();
+    const nowMs = this.#now();
     const stepped = request(this.#situation, wish, nowMs, this.volume.policy());
     const { taken } = stepped;
     if (!taken.ok) return Promise.resolve(taken);
@@ -149,6 +153,18 @@ export class Ward {
     const refusal = refuse('shutting-down', 'the gateway is shutting down before this is done: look again after its restart');
     for (const resolve of this.#answers.values()) resolve(refusal);
     this.#answers.clear();
+  }
+
+  /** Wall time, with the situation as it is by it. */
+  #now(): number {
+    const { clock, log } = this.#world;
+    const stepMs = this.#clockSteps.take();
+    if (stepMs !== 0) {
+      log.warn({ volume: this.volume.control.name, stepMs }, 'the clock of this machine was set: what protection waits for moves with it');
+      this.#situation = moved(this.#situation, stepMs);
+      this.#steppedMs += stepMs;
+    }
+    return clock.wallMs();
   }
 
   #recall() {

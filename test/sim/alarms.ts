@@ -17,7 +17,7 @@ export const ALARM_WEIGHTS: Record<Alarm | 'rollback' | 'contents' | 'clock-jump
   'outside-verdict': 8,
   rollback: 5,
   contents: 1,
-  'clock-jump': 0,
+  'clock-jump': 2,
 };
 
 /** Moments of protection that a fault may wait for. */

@@ -24,13 +24,15 @@ export class SettlingClock implements Clock {
   #timers: { atMs: number; run: () => void }[] = [];
   /** As real ones may: timers fire a millisecond before their time, which comes before anything else is done. */
   early = false;
+  /** By so much it was set while time passed; negative: back. */
+  setMs = 0;
 
   nowMs(): number {
     return this.#nowMs;
   }
 
   wallMs(): number {
-    return START_MS + this.#nowMs;
+    return START_MS + this.#nowMs + this.setMs;
   }
 
   after(delayMs: number, run: () => void): Timer {

@@ -79,6 +79,7 @@ const COMMANDS: Record<string, Command> = {
     world.protection.policiesChanged();
   },
   start: (world) => world.start(),
+  stop: (world) => world.stop(),
   restart: async (world) => {
     await world.stop();
     world.start();
@@ -145,6 +146,10 @@ const COMMANDS: Record<string, Command> = {
   },
   'early-timers': (world) => {
     world.clock.early = true;
+  },
+  /** clock ahead 30h | clock back 30h: somebody sets it, and no time passes */
+  clock: (world, [way, duration]) => {
+    world.clock.setMs += milliseconds(duration) * (way === 'back' ? -1 : 1);
   },
   tick: (world, [duration]) => world.clock.advance(milliseconds(duration)),
   operator: (world, words, scenario) => wish(world, scenario, words),
