@@ -56,7 +56,7 @@ export function learn<T extends Fact['type']>(d: Draft, fact: FactOf<T>): void {
   learner(d, fact);
 }
 
-function verdictFired({ s, policy }: Draft, { node, suspicion }: FactOf<'verdict-fired'>): void {
+function verdictFired({ s, policy, nowMs }: Draft, { node, suspicion }: FactOf<'verdict-fired'>): void {
   const pardon = s.pardons[node];
   const before = s.doubts[node];
   // What was decided against was another's judgement, or one that was given again, whatever the clock said.
@@ -67,7 +67,7 @@ function verdictFired({ s, policy }: Draft, { node, suspicion }: FactOf<'verdict
   // Somebody insists while the old node is watched: the watch starts again.
   const home = s.home;
   if (home?.target.node === node && home.observeUntilMs !== null && suspicion.origin === 'outside') {
-    home.observeUntilMs = Math.max(home.observeUntilMs, suspicion.atMs + policy.rollback.observeMs);
+    home.observeUntilMs = Math.max(home.observeUntilMs, Math.min(suspicion.atMs, nowMs) + policy.rollback.observeMs);
   }
 }
 
@@ -168,7 +168,8 @@ function flipDone(d: Draft, certificate: FlipCertificate): void {
     answer(d, s.rollback.ticket, refuse('overtaken', `The volume went to ${describeTarget(s.active)} instead: ${certificate.cause}`));
   s.rollback = null;
   const mayEnd = byVerdict || failover || origin !== 'operator';
-  const sinceMs = Date.parse(certificate.at);
+  // Not the certificate's time: the clock may have been set between.
+  const sinceMs = d.nowMs;
   s.home = {
     target: certificate.from,
     sinceMs,

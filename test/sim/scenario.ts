@@ -59,7 +59,7 @@ const LOAD_MS = 900_000;
 const SETTLE_MS = 300_000;
 /** Virtual time between two looks at whether all has settled. */
 const LOOK_MS = 2;
-const EVENTS_MAX = 2_000_000;
+const EVENTS_MAX = 150_000;
 /** An answer takes at most so long: a failover may be tried for as long as hosts wait, then they wait once more. */
 const WAIT_MAX_MS = 2.25 * GIVE_UP_MS;
 type Durability = Surroundings['durability'];

@@ -5,8 +5,10 @@ import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { VolumeView } from '../../gateway/control.js';
 import { Random } from '../sim/random.js';
+import { FioJob, type FioResult } from '../support/fio-job.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
+import { havePeer } from '../support/peers.js';
 import type { Site } from '../support/site.js';
 import { SmallDisk } from '../support/small-disk.js';
 import { agentNode, failingNode, lateNode, type TortureNode, volatileNode } from './torture-node.js';
@@ -14,6 +16,10 @@ import { agentNode, failingNode, lateNode, type TortureNode, volatileNode } from
 export const VOLUME = 'vol0';
 const MIB = 1024 * 1024;
 const SIZE = 24 * MIB;
+/** The end of the volume is fio's. */
+const FIO_SIZE = 4 * MIB;
+/** So that it writes for about as long as a fault takes, and then reads. */
+const FIO_WRITES_PER_SECOND = 700;
 const DURABILITIES = ['async', 'journal', 'sync'] as const;
 /** A request that is older hangs. */
 const HANG_AFTER_MS = 1000;
@@ -51,7 +57,7 @@ export class Arena {
     this.writer = new ModelWriter({
       uri: gateway.uri(VOLUME),
       offset: 0,
-      length: SIZE,
+      length: SIZE - FIO_SIZE,
       random: random.fork('writer'),
       connections: 2,
       depth: 8,
@@ -126,6 +132,24 @@ export class Arena {
       ({ service, mirrors }) => service === 'served' && mirrors.length > 0 && mirrors.every(({ state }) => state === 'synced'),
       SETTLE_MS,
     );
+  }
+
+  /**
+   * fio writes every block of its part of the volume while `work` goes on, and reads all of it back; rejects when it saw an error or a
+   * wrong block. Null: it is not installed.
+   */
+  async fioDuring(work: () => Promise<void>): Promise<FioResult | null> {
+    if (!havePeer('fio')) {
+      await work();
+      return null;
+    }
+    const place = [`--offset=${SIZE - FIO_SIZE}`, `--size=${FIO_SIZE}`, '--bs=4k', '--rw=randwrite', '--iodepth=8'];
+    const checks = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', `--rate_iops=,${FIO_WRITES_PER_SECOND}`];
+    const job = FioJob.start(this.site, this.gateway.uri(VOLUME), [...place, ...checks]);
+    await work();
+    const result = await job.result(SETTLE_MS);
+    assert.equal(result.errors, 0, 'fio saw an error or a wrong block');
+    return result;
   }
 
   /** Longer than a node may hang. */

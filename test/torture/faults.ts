@@ -8,6 +8,8 @@ export interface Fault {
   name: string;
   /** What it counts as. */
   counts: 'flip' | 'gateway kill' | 'node kill or hang' | 'other';
+  /** Nobody may write meanwhile. */
+  hostsRest?: true;
   /** Returns when what it broke is whole again; false: it does not apply to what is there now. */
   strike(arena: Arena): Promise<boolean>;
 }
@@ -188,5 +190,5 @@ export const FAULTS: Fault[] = [
     counts: 'gateway kill',
     strike: (arena) => fillDisk(arena, () => killGateway(arena)),
   },
-  { name: 'mirror rots', counts: 'other', strike: rot },
+  { name: 'mirror rots', counts: 'other', hostsRest: true, strike: rot },
 ];

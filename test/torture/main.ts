@@ -48,7 +48,9 @@ async function sufferFaults(): Promise<void> {
   for (const [name, { count, stallMs }] of [...toll.strikes].sort(([one], [other]) => one.localeCompare(other)))
     say(`${name.padEnd(50)}${String(count).padStart(6)}${`${Math.round(stallMs)} ms`.padStart(16)}`);
   const counts = Object.entries(toll.counts).map(([what, count]) => `${what}: ${count}`);
-  say(`\nseed ${seed}, ${counts.join(', ')}; ${toll.writes} writes in ${minutes()} min; nothing lost, no errors`);
+  say(
+    `\nseed ${seed}, ${counts.join(', ')}; ${toll.writes} writes, fio checked ${toll.fioBlocks} blocks in ${minutes()} min; nothing lost, no errors`,
+  );
 }
 
 try {

@@ -20,11 +20,18 @@ export interface Toll {
   strikes: Map<string, { count: number; stallMs: number }>;
   counts: Record<Fault['counts'], number>;
   writes: number;
+  /** Blocks that fio wrote and read back. */
+  fioBlocks: number;
 }
 
 /** Rejects with what was not as promised. */
 export async function torture({ seed, faults, say }: TortureOptions): Promise<Toll> {
-  const toll: Toll = { strikes: new Map(), counts: { flip: 0, 'gateway kill': 0, 'node kill or hang': 0, other: 0 }, writes: 0 };
+  const toll: Toll = {
+    strikes: new Map(),
+    counts: { flip: 0, 'gateway kill': 0, 'node kill or hang': 0, other: 0 },
+    writes: 0,
+    fioBlocks: 0,
+  };
   let struck = 0;
   for (let round = 0; struck < faults; round += 1) {
     const site = await Site.open();
@@ -60,10 +67,15 @@ async function strike(arena: Arena, fault: Fault, toll: Toll, say: (line: string
   const before = `${active.node} > ${mirrors.map(({ node }) => node).join(' ')}, epoch ${epoch}`;
   let applied = false;
   let stallMs = 0;
-  try {
+  const work = async (): Promise<void> => {
     stallMs = await arena.stallDuring(async () => {
       applied = await fault.strike(arena);
     });
+  };
+  try {
+    // fio does not attach again.
+    if (fault.counts === 'gateway kill' || fault.hostsRest) await work();
+    else toll.fioBlocks += (await arena.fioDuring(work))?.reads ?? 0;
   } catch (error) {
     throw new Error(`${fault.name} (${before}): ${(error as Error).message}`, { cause: error });
   }

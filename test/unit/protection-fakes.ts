@@ -112,8 +112,8 @@ export function policy(change: Record<string, unknown> = {}): WardPolicy {
   } as WardPolicy;
 }
 
-/** Calls that can be made to wait. */
-type Held = 'add' | 'remove' | 'flip' | 'scrub';
+/** Calls that can be made to wait; `told`: a flip is committed, and is not told yet. */
+type Held = 'add' | 'remove' | 'flip' | 'told' | 'scrub';
 
 export class FakeVolume implements VolumeControl {
   epoch = 0;
@@ -177,6 +177,7 @@ export class FakeVolume implements VolumeControl {
     const view = this.views.find((other) => sameTarget(other, to));
     if (view?.state !== 'synced') return refuse('mirror-not-synced', `${describeTarget(to)} is ${view?.state ?? 'no mirror'}`);
     const certificate = this.move(to, cause.kind, 'synced', cause.reason);
+    if (this.holds.has('told')) await this.#wait('told');
     this.fact({ type: 'flipped', certificate });
     return { ok: true, value: certificate };
   }
