@@ -123,7 +123,7 @@ export function registersOf(history: History, volume: string, promise: Durabilit
     .map((mark, index): RegisterLoss => {
       return { at: mark.at, mayLose: (write) => promise.mayLose(volume, write, history.marks, index) };
     })
-    .filter((loss) => loss.mayLose({ invoked: 0, completed: Number.POSITIVE_INFINITY, refused: true }));
+    .filter((loss) => loss.mayLose({ invoked: 0, completed: Number.POSITIVE_INFINITY }));
   const registers = new Map<number, RegisterHistory>();
   const registerOf = (block: number): RegisterHistory => {
     let register = registers.get(block);
@@ -142,7 +142,6 @@ export function registersOf(history: History, volume: string, promise: Durabilit
       value: operation.kind === 'write' ? operation.id : 0,
       invoked: operation.invoked,
       completed: succeeded ? operation.completed : NEVER,
-      refused: operation.errno !== null && !succeeded,
       durable: succeeded && operation.fua,
     };
     for (let block = operation.block; block < operation.block + operation.count; block += 1) registerOf(block).writes.push(write);

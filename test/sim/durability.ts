@@ -6,9 +6,9 @@ export interface DurabilityPromise {
   readonly name: string;
   /**
    * May a write of `volume` be gone because of `marks[index]`? If a later one may, so may an earlier. `completed` is Infinity
-   * for one that was answered with an error or not at all; `refused`: with an error.
+   * for one that was answered with an error or not at all.
    */
-  mayLose(volume: string, write: { invoked: number; completed: number; refused?: boolean }, marks: readonly Mark[], index: number): boolean;
+  mayLose(volume: string, write: { invoked: number; completed: number }, marks: readonly Mark[], index: number): boolean;
 }
 
 /**
@@ -18,14 +18,14 @@ export interface DurabilityPromise {
  */
 export const asyncPromise: DurabilityPromise = {
   name: 'async',
-  mayLose(volume, { invoked, completed, refused = false }, marks, index) {
+  mayLose(volume, { invoked, completed }, marks, index) {
     const mark = marks[index];
-    // A part of it was done on the active target, and nobody was told that it was: what is acknowledged may be written there again.
-    if (mark.kind === 'failover' || mark.kind === 'return') return refused && mark.activeFor.includes(volume);
-    // It was seen, but never acknowledged: nobody would write it again.
-    if (completed === Number.POSITIVE_INFINITY && mark.kind === 'power-loss' && mark.activeFor.includes(volume)) return true;
+    const isActive = mark.activeFor.includes(volume);
+    // It was seen, but never acknowledged: nobody would write it again, and what is acknowledged below it may be.
+    if (completed === Number.POSITIVE_INFINITY && isActive) return true;
+    if (mark.kind === 'failover' || mark.kind === 'return') return false;
     if (mark.kind !== 'gateway-crash') {
-      if (!mark.activeFor.includes(volume)) return false;
+      if (!isActive) return false;
       // Nobody is left who would write it again.
       return marks.some((other, at) => at < index && other.kind === 'gateway-crash' && other.at > invoked);
     }

@@ -15,8 +15,6 @@ export interface RegisterWrite {
   completed: number;
   /** Acknowledged as being on stable storage (FUA). */
   durable: boolean;
-  /** Answered with an error. */
-  refused?: boolean;
 }
 
 export interface RegisterRead {
@@ -34,7 +32,7 @@ export interface RegisterFlush {
 /** A fault that may take away what no flush has covered. */
 export interface RegisterLoss {
   at: number;
-  mayLose(write: Pick<RegisterWrite, 'invoked' | 'completed' | 'refused'>): boolean;
+  mayLose(write: Pick<RegisterWrite, 'invoked' | 'completed'>): boolean;
 }
 
 export interface RegisterHistory {
