@@ -8,11 +8,16 @@ import type { Scheduler } from './scheduler.js';
 
 const RING_BYTES = 112 * BLOCK_BYTES;
 const SECTOR_BYTES = 512;
+/** After so many syncs since a sector was written, a batch on disk says that it was synced: before, damage cannot be told from a torn end. */
+const CLAIMED_SYNCS = 4;
 
 interface Image {
   current: Buffer;
   /** As it was before each sector that is not synced was written, oldest first. */
   undo: { at: number; bytes: Buffer }[];
+  syncs: number;
+  /** How many there had been when each sector was written; null: never. */
+  written: (number | null)[];
 }
 
 /** What is on the gateway's disk; outlives its incarnations. */
@@ -21,7 +26,7 @@ export class SimJournals {
   failures = 0;
   /** Calls before those. */
   spared = 0;
-  /** When the gateway ends next, a sector of each file goes bad. */
+  /** When the gateway ends next, a sector of each file goes bad, though not one of its last moments. */
   damage = false;
   readonly images = new Map<string, Image>();
   readonly #scheduler: Scheduler;
@@ -77,12 +82,12 @@ export class SimJournals {
   }
 }
 
-/** Those that were ever written, and the first one. */
-function sectorsInUse({ current }: Image): Buffer[] {
+/** The first one, and those of which a batch says that they were synced. */
+function sectorsInUse({ current, syncs, written }: Image): Buffer[] {
   const sectors: Buffer[] = [];
-  for (let at = 0; at < current.length; at += SECTOR_BYTES) {
-    const sector = current.subarray(at, at + SECTOR_BYTES);
-    if (at === 0 || sector.some((byte) => byte !== 0)) sectors.push(sector);
+  for (const [index, before] of written.entries()) {
+    if (index > 0 && (before === null || before + CLAIMED_SYNCS > syncs)) continue;
+    sectors.push(current.subarray(index * SECTOR_BYTES, (index + 1) * SECTOR_BYTES));
   }
   return sectors;
 }
@@ -116,7 +121,9 @@ export class SimJournalFiles implements JournalFiles {
         { ringBytes: RING_BYTES, generation: 1, id: this.#disk.newId(), firstSequence: FIRST_SEQUENCE, volume },
         this.#sum,
       );
-      const image = { current: Buffer.concat([superblock, superblock, Buffer.alloc(RING_BYTES)]), undo: [] };
+      const current = Buffer.concat([superblock, superblock, Buffer.alloc(RING_BYTES)]);
+      const written = new Array<number | null>(current.length / SECTOR_BYTES).fill(null);
+      const image = { current, undo: [], syncs: 0, written };
       this.#disk.images.set(volume, image);
       return { ok: true, value: new SimJournalFile(this, image) };
     };
@@ -161,9 +168,10 @@ class SimJournalFile implements VolumeJournalFile {
 
   write(offset: number, buffers: Buffer[]): Promise<void> {
     const bytes = Buffer.concat(buffers);
-    const { current, undo } = this.#image;
+    const { current, undo, syncs, written } = this.#image;
     if (!this.#files.dead) {
       for (let at = 0; at < bytes.length; at += SECTOR_BYTES) {
+        written[(offset + at) / SECTOR_BYTES] = syncs;
         undo.push({ at: offset + at, bytes: Buffer.from(current.subarray(offset + at, offset + at + SECTOR_BYTES)) });
       }
       bytes.copy(current, offset);
@@ -175,6 +183,7 @@ class SimJournalFile implements VolumeJournalFile {
     const covered = this.#image.undo.length;
     return this.#files.call('sync', () => {
       this.#image.undo.splice(0, covered);
+      this.#image.syncs += 1;
     });
   }
 

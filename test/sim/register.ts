@@ -50,6 +50,8 @@ export interface RegisterViolation {
 
 /** More than this many states at once: the history cannot be decided. Never reached by tens of operations at a time. */
 const POSSIBILITIES_MAX = 20_000;
+/** From so many on a rule is used that leaves out more, and once in a million histories one too many: a false alarm, never a missed one. */
+const MANY = 500;
 /** The one that was current ends here before the moment its successor takes over; those squeezed in between, here. */
 const BEFORE = 0.5;
 const SQUEEZED = 0.25;
@@ -219,24 +221,37 @@ class Judge {
     return this.#writes[write].completed === Number.POSITIVE_INFINITY;
   }
 
-  /** The register may go back to anything that was current after the floor. */
+  /** The register may go back. */
   #lose(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
     const outcomes = [each, ...this.#undo(each, loss, at)];
     // One that nobody acknowledged may have taken effect, been read by who is told only later, and be gone.
     for (const write of this.#pendingWrites) {
-      if (!this.#unanswered(write) || each.past.has(write) || !this.#isBeingRead(write)) continue;
+      if (!this.#unanswered(write) || each.past.has(write) || !this.#isBeingRead(write, each)) continue;
       outcomes.push(...this.#undo(each.become(write, at - SQUEEZED), loss, at));
     }
     return outcomes;
   }
 
+  /** What is below: down to the first that cannot be lost, or that a flush has covered. */
   #undo(each: Possibility, loss: RegisterLoss, at: number): Possibility[] {
-    if (each.current === 0 || !loss.mayLose(this.#writes[each.current])) return [];
-    return [...each.past].filter(([, end]) => end > each.floor).map(([write]) => each.become(write, at));
+    const outcomes: Possibility[] = [];
+    if (each.current === 0 || !loss.mayLose(this.#writes[each.current])) return outcomes;
+    const below = [...each.past].filter(([, end]) => end > each.floor).sort(([, one], [, other]) => other - one);
+    for (const [write] of below) {
+      outcomes.push(each.become(write, at));
+      if (!loss.mayLose(this.#writes[write])) break;
+    }
+    return outcomes;
   }
 
-  #isBeingRead(write: number): boolean {
-    for (const read of this.#pendingReads) if (this.#reads[read].value === this.#writes[write].value) return true;
+  /** Does it give what a read under way gives, and nothing else that may have been read then does? */
+  #isBeingRead(write: number, { current, past }: Possibility): boolean {
+    const writes = this.#writes;
+    for (const read of this.#pendingReads) {
+      const { value, invoked } = this.#reads[read];
+      if (value !== writes[write].value || value === writes[current].value) continue;
+      if (![...past].some(([other, end]) => end > invoked && writes[other].value === value)) return true;
+    }
     return false;
   }
 
@@ -261,7 +276,8 @@ class Judge {
         if (!matters || !this.#isReadAfter(write, at)) each.past.delete(write);
       }
     }
-    if (this.#possibilities.length > 1) this.#possibilities = withoutWeaker(this.#possibilities);
+    if (this.#possibilities.length > 1) this.#dropWeaker(false);
+    if (this.#possibilities.length > MANY) this.#dropWeaker(true);
     if (this.#possibilities.length > POSSIBILITIES_MAX) throw new Error('a block history too entangled to be decided');
   }
 
@@ -272,32 +288,32 @@ class Judge {
     return newest;
   }
 
+  /** Leaves out those that allow nothing that another does not allow; `boldly`: or hardly anything. */
+  #dropWeaker(boldly: boolean): void {
+    const alike = new Map<number, Possibility[]>();
+    for (const each of this.#possibilities) {
+      const others = alike.get(each.current) ?? [];
+      if (others.some((other) => this.#isAtLeast(other, each, boldly))) continue;
+      alike.set(each.current, [...others.filter((other) => !this.#isAtLeast(each, other, boldly)), each]);
+    }
+    this.#possibilities = [...alike.values()].flat();
+  }
+
+  /** The same write is current: does `one` allow all that `other` does? */
+  #isAtLeast(one: Possibility, other: Possibility, boldly: boolean): boolean {
+    if (one.since < other.since || one.floor > other.floor) return false;
+    for (const [write, end] of other.past) {
+      const until = one.past.get(write);
+      // One that nobody acknowledged may still take effect when that helps; not after each loss, though.
+      if (until === undefined ? !(boldly && this.#unanswered(write) && this.#pendingWrites.has(write)) : until < end) return false;
+    }
+    for (const write of one.past.keys()) if (this.#pendingWrites.has(write) && !other.past.has(write)) return false;
+    return true;
+  }
+
   #legal(possibilities: Possibility[]): number[] {
     const values = new Set(possibilities.map((each) => this.#writes[each.current].value));
     for (const write of this.#pendingWrites) values.add(this.#writes[write].value);
     return [...values];
   }
-}
-
-/** Leaves out those that allow nothing that a like one does not allow. */
-function withoutWeaker(possibilities: Possibility[]): Possibility[] {
-  const alike = new Map<string, Possibility[]>();
-  for (const each of possibilities) {
-    const key = `${each.current} ${[...each.past.keys()].sort(byNumber).join(' ')}`;
-    const others = alike.get(key) ?? [];
-    if (others.some((other) => isAtLeast(other, each))) continue;
-    alike.set(key, [...others.filter((other) => !isAtLeast(each, other)), each]);
-  }
-  return [...alike.values()].flat();
-}
-
-/** With the same writes in their past: does `one` allow all that `other` does? */
-function isAtLeast(one: Possibility, other: Possibility): boolean {
-  if (one.since < other.since || one.floor > other.floor) return false;
-  for (const [write, end] of other.past) if (one.past.get(write)! < end) return false;
-  return true;
-}
-
-function byNumber(one: number, other: number): number {
-  return one - other;
 }

@@ -222,6 +222,14 @@ loss('a fault that may not lose this write does not excuse its loss', () => {
   assert(!isLegal({ writes: [write(1, 5, 6)], losses, reads: [read(0, 10, 11)] }));
 });
 
+loss('what is lost shows what was below it, not what that had replaced', () => {
+  const losses = [{ at: 9, mayLose: ({ completed }: { completed: number }) => completed === NEVER }];
+  const writes = [write(1, 1, 2), write(2, 3, 4), write(3, 5, NEVER)];
+  const seen = read(3, 6, 7);
+  for (const value of [2, 3]) assert(isLegal({ writes, losses, reads: [seen, read(value, 10, 11)] }), `${value}`);
+  for (const value of [0, 1]) assert(!isLegal({ writes, losses, reads: [seen, read(value, 10, 11)] }), `${value}`);
+});
+
 loss('a write that was under way and seen may be lost, and a later one is still in order', () => {
   const losses = [{ at: 9, ...always }];
   const writes = [write(1, 1, NEVER), write(2, 12, 13)];
