@@ -158,7 +158,7 @@ function possibleMoves(): PossibleMove[] {
   const moves: PossibleMove[] = [];
   for (const from of PROTECTION_STATES)
     for (const to of new Set(Object.values(TRANSITIONS[from])))
-      moves.push({ file: 'gateway/protection/machine.ts', property: 'state', from, to });
+      if (to !== from) moves.push({ file: 'gateway/protection/machine.ts', property: 'state', from, to });
   for (const to of MIRROR_STATES)
     if (to !== 'copying') moves.push({ file: 'replication/mirror.ts', property: '#condition', from: null, to });
   const upstream = { file: 'gateway/upstream/upstream.ts', property: '#state', from: null };

@@ -254,7 +254,7 @@ function play(fault: Fault, stage: Stage): void {
       // A commit that came to nothing, or a store that cannot be written for some seconds.
       const failures = random.between(1, 3);
       world.store.failures += failures < 3 ? failures : 15;
-      world.store.failing = random.pick([null, 'volume', 'mark']);
+      world.store.failing = random.pick([null, 'volume', 'mark', 'doubt']);
       break;
     }
     case 'disaster':

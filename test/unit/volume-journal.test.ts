@@ -355,6 +355,33 @@ test('a mirror that has what was flushed by the journal is flipped to: where nob
   await again.stop();
 });
 
+test('hosts wait until it is durable that no mirror may take over by the journal, though its disk refuses', async () => {
+  const { rig, journals } = await covered();
+  const { a, b } = rig.nodes;
+  b.hold = (request) => request.command === WRITE;
+  rig.write(0, filled(1), true);
+  await turns();
+  for (const node of Object.values(rig.nodes)) node.cut();
+  b.hold = () => false;
+  const left = journals.crashed();
+  left.refusing = true;
+  const records = rig.records.crashed();
+  records.failing = 'before';
+  const again = new VolumeRig({ settings, records, nodes: rig.nodes, journals: left });
+  // Opening it syncs it once.
+  left.refusing = false;
+  assert((await again.volume.start()).ok);
+  left.refusing = true;
+  const read = again.read(0, 512);
+  await again.pass(5000);
+  assert(a.up && read.errno === null, 'a restart now would let the mirror take over');
+  records.failing = null;
+  await again.until(() => read.errno !== null, 'it is read');
+  assert.deepEqual(read.data, filled(1));
+  assert.equal(record(again).journal, undefined);
+  await again.stop();
+});
+
 for (const how of ['gone', 'damaged'] as const) {
   test(`a journal whose file is ${how} after a restart is given up: the mirrors stay, and are brought in step from the active target`, async () => {
     const { rig, journals } = await covered();
