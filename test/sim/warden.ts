@@ -3,6 +3,7 @@
 // place, nothing is in between, nothing is left over on nodes, and protection's picture is the volumes' own. Knows the
 // store, the nodes and what the API tells; not how protection decides.
 import type { TargetRef } from '../../gateway/control.js';
+import { oursKey } from '../../gateway/volume/volume-record.js';
 import type { AlarmPlan } from './alarm-plan.js';
 import type { Cast } from './cast.js';
 import type { Violation } from './checker.js';
@@ -210,8 +211,11 @@ export class Warden {
     return null;
   }
 
+  /** It holds somebody else's data, or what the gateway must take for that: it once came back with other contents. */
   #isForeign(name: string, spare: string): boolean {
-    return this.#cast!.foreign.some(({ node, disk }) => node.name === name && node.disks.get(spare) === disk);
+    const disk = this.#world.node(name).disks.get(spare)!;
+    if (this.#cast!.foreign.some((each) => each.node.name === name && each.disk === disk)) return true;
+    return this.#world.store.get(oursKey({ node: name, export: spare })) === undefined && disk.contents.some((byte) => byte !== 0);
   }
 
   #isAsked({ volume, node }: CopyUnderWay): boolean {
