@@ -8,6 +8,7 @@ import { join } from 'node:path';
 import { open as openLmdb, type RootDatabase } from 'lmdb';
 import { type Change, RECORD_KEY_BYTES_MAX, type RecordKey, type Records, type RecordValue } from '../../replication/world.js';
 import type { Outcome } from '../control.js';
+import { FileRoom } from './file-room.js';
 import { DamagedRecord, decodeRecord, encodeRecord } from './record-codec.js';
 import { damagedStore, FORMAT_RECORD, FORMAT_VERSION, FRESH_NAME, MARK_NAME, RECORDS_NAME, unusableStore } from './store-format.js';
 import { missingStore, verifyStore } from './store-verification.js';
@@ -25,7 +26,12 @@ type Store = RootDatabase<Buffer, string>;
 function openStore(path: string): Store {
   const lockPath = `${path}-lock`;
   if (!existsSync(lockPath)) {
-    writeFileSync(lockPath, Buffer.alloc(LOCK_FILE_BYTES), { mode: 0o600, flush: true });
+    try {
+      writeFileSync(lockPath, Buffer.alloc(LOCK_FILE_BYTES), { mode: 0o600, flush: true });
+    } catch (error) {
+      rmSync(lockPath, { force: true });
+      throw error;
+    }
   }
   // overlappingSync would resolve commits before they are durable. With eventTurnBatching a failed commit also
   // rejects a promise that nobody can see, which ends the process.
@@ -44,7 +50,7 @@ export async function createRecords(directory: string, fill: (records: LmdbRecor
   };
   discard();
   try {
-    const records = new LmdbRecords(directory, openStore(fresh));
+    const records = await LmdbRecords.over(directory, fresh);
     try {
       await fill(records);
     } finally {
@@ -77,13 +83,28 @@ function mark(directory: string): void {
 export class LmdbRecords implements Records {
   readonly #directory: string;
   readonly #store: Store;
+  readonly #room: FileRoom;
   readonly #pending = new Set<Promise<unknown>>();
+  /** Commits that wait until the file is longer, one after the other. */
+  #line: Promise<unknown> = Promise.resolve();
+  #inLine = 0;
   #closed = false;
 
-  /** Use `LmdbRecords.open`. */
-  constructor(directory: string, store: Store) {
+  private constructor(directory: string, store: Store, room: FileRoom) {
     this.#directory = directory;
     this.#store = store;
+    this.#room = room;
+  }
+
+  /** Over a file that is known to be sound, or is made. Rejects with the system's error, or LMDB's. Others use `LmdbRecords.open`. */
+  static async over(directory: string, path: string): Promise<LmdbRecords> {
+    const store = openStore(path);
+    try {
+      return new LmdbRecords(directory, store, await FileRoom.open(path));
+    } catch (error) {
+      await store.close();
+      throw error;
+    }
   }
 
   /**
@@ -103,7 +124,7 @@ export class LmdbRecords implements Records {
       if (!verified.ok) return verified;
       // What cannot be written is said before LMDB says it less clearly.
       closeSync(openSync(path, 'r+'));
-      const records = new LmdbRecords(directory, openStore(path));
+      const records = await LmdbRecords.over(directory, path);
       mark(directory);
       return { ok: true, value: records };
     } catch (error) {
@@ -142,25 +163,49 @@ export class LmdbRecords implements Records {
     if (ready.length === 0) {
       return;
     }
-    const committed = this.#store.batch(() => {
-      for (const { key, bytes } of ready) {
-        if (bytes === null) {
-          this.#store.remove(key);
-        } else {
-          this.#store.put(key, bytes);
-        }
-      }
-    });
-    this.#pending.add(committed);
+    const work = this.#commit(ready);
+    this.#pending.add(work);
     try {
-      await committed;
+      await work;
     } catch (error) {
       throw new RecordsError(
         `The records in ${this.#directory} could not be written: ${await commitReason(error)}.${freeSpace(this.#directory)}`,
         { cause: error },
       );
     } finally {
-      this.#pending.delete(committed);
+      this.#pending.delete(work);
+    }
+  }
+
+  /** In the order of the calls. */
+  async #commit(ready: readonly { key: RecordKey; bytes: Uint8Array | null }[]): Promise<void> {
+    const room = this.#room;
+    const cost = room.cost(ready.map(({ bytes }) => bytes?.length ?? null));
+    if (this.#inLine > 0 || !room.take(cost)) {
+      this.#inLine += 1;
+      const turn = this.#line.then(async () => {
+        await room.make(cost);
+        if (!room.take(cost)) throw new Error('the records file did not get longer');
+      });
+      this.#line = turn.catch(() => {});
+      try {
+        await turn;
+      } finally {
+        this.#inLine -= 1;
+      }
+    }
+    try {
+      await this.#store.batch(() => {
+        for (const { key, bytes } of ready) {
+          if (bytes === null) {
+            this.#store.remove(key);
+          } else {
+            this.#store.put(key, bytes as Buffer);
+          }
+        }
+      });
+    } finally {
+      room.give(cost);
     }
   }
 
@@ -169,6 +214,7 @@ export class LmdbRecords implements Records {
     this.#closed = true;
     await Promise.allSettled(this.#pending);
     await this.#store.close();
+    await this.#room.close();
   }
 
   #decode(key: RecordKey, bytes: Buffer): RecordValue {

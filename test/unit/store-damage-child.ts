@@ -4,9 +4,10 @@ import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { LmdbRecords } from '../../gateway/store/lmdb-records.js';
 import { Random } from '../sim/random.js';
+import { usedEnd } from '../support/records-end.js';
 
 const [directory, original, seed, count] = [process.argv[2], process.argv[3], Number(process.argv[4]), Number(process.argv[5])];
-const whole = readFileSync(original);
+const whole = readFileSync(original).subarray(0, usedEnd(original));
 const pages = whole.length / 4096;
 
 /** One of the ways in which files are damaged. */

@@ -9,6 +9,7 @@ import { fileURLToPath } from 'node:url';
 import { suite } from 'uvu';
 import { LmdbRecords, RecordsError } from '../../gateway/store/lmdb-records.js';
 import { FORMAT_VERSION } from '../../gateway/store/store-format.js';
+import { usedEnd } from '../support/records-end.js';
 
 const test = suite<{ directory: string }>('store/records');
 
@@ -161,7 +162,7 @@ test('a file that lost its end is refused even when everything needed to open it
   }
   await records.close();
   const path = join(directory, 'records.mdb');
-  truncateSync(path, statSync(path).size - 10 * 4096);
+  truncateSync(path, usedEnd(path) - 10 * 4096);
   const { code, message } = await refusal(directory);
   assert.equal(code, 'store-damaged');
   assert.match(message, /record "k\/\d+": the file is cut off/);
