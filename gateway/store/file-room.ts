@@ -14,23 +14,23 @@ const COMMIT_PAGES = 64;
 
 export class FileRoom {
   readonly #path: string;
+  /** Appends only: whatever LMDB has written meanwhile, nothing of it is written over. */
   readonly #file: FileHandle;
-  #endBytes: number;
+  #endBytes = 0;
   /** As it was last read. */
   #meta: Meta | null = null;
   /** What commits under way may need. */
   #takenBytes = 0;
+  #growing = false;
 
-  private constructor(path: string, file: FileHandle, endBytes: number) {
+  private constructor(path: string, file: FileHandle) {
     this.#path = path;
     this.#file = file;
-    this.#endBytes = endBytes;
   }
 
   /** The file must be there, with LMDB's first pages. Rejects with the system's error. */
   static async open(path: string): Promise<FileRoom> {
-    const file = await open(path, 'r+');
-    const room = new FileRoom(path, file, (await file.stat()).size);
+    const room = new FileRoom(path, await open(path, 'a+'));
     // A full disk keeps nobody from reading.
     await room.make(0).catch(() => {});
     return room;
@@ -53,20 +53,27 @@ export class FileRoom {
     return true;
   }
 
-  /** The commit is over. */
+  /** The commit is over. The next ones should find room, too. */
   give(bytes: number): void {
     this.#takenBytes -= bytes;
+    if (this.#growing || this.#endBytes - this.#usedBytes() - this.#takenBytes >= AHEAD_BYTES / 2) return;
+    this.#growing = true;
+    this.make(0)
+      .catch(() => {})
+      .finally(() => {
+        this.#growing = false;
+      });
   }
 
   /** Makes the file long enough for a commit of so many bytes, and longer where that is possible. Rejects with the system's error. */
   async make(bytes: number): Promise<void> {
-    const neededBytes = this.#usedBytes() + this.#takenBytes + bytes;
     const { bavail, bsize } = await statfs(this.#path);
+    this.#endBytes = (await this.#file.stat()).size;
+    const neededBytes = this.#usedBytes() + this.#takenBytes + bytes;
     const goalBytes = neededBytes + Math.floor(Math.min(AHEAD_BYTES, bavail * bsize * AHEAD_SHARE));
     try {
       while (this.#endBytes < goalBytes) {
-        const length = Math.min(PIECE.length, goalBytes - this.#endBytes);
-        const { bytesWritten } = await this.#file.write(PIECE, 0, length, this.#endBytes);
+        const { bytesWritten } = await this.#file.write(PIECE, 0, Math.min(PIECE.length, goalBytes - this.#endBytes));
         this.#endBytes += bytesWritten;
       }
     } catch (error) {

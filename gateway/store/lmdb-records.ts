@@ -184,8 +184,8 @@ export class LmdbRecords implements Records {
     if (this.#inLine > 0 || !room.take(cost)) {
       this.#inLine += 1;
       const turn = this.#line.then(async () => {
-        await room.make(cost);
-        if (!room.take(cost)) throw new Error('the records file did not get longer');
+        // What was made may be used up at once, by a commit that has just ended.
+        while (!room.take(cost)) await room.make(cost);
       });
       this.#line = turn.catch(() => {});
       try {
