@@ -178,12 +178,16 @@ export class RegionSums {
   }
 
   /**
-   * The removal of the mark is durable: memory may go, the record has it. Not what was learnt meanwhile, and not while a
-   * mark is being written, because with the mark the record goes.
+   * The removal of the mark is durable: memory may go, the record has it. Not what was learnt meanwhile, also where that is on
+   * its way to the record by now, and not while a mark is being written, because with the mark the record goes.
    */
   cleared(extent: number): void {
     this.#read.delete(extent);
-    if (this.#isClean(extent) && this.#memory.get(extent)?.changed === false) this.#memory.delete(extent);
+    const sums = this.#memory.get(extent);
+    if (sums === undefined || sums.changed || !this.#isClean(extent)) return;
+    const stored = this.#records.get(this.#key(extent));
+    const isThere = stored instanceof Uint8Array ? Buffer.compare(stored, encode(sums)) === 0 : sums.known.every((byte) => byte === 0);
+    if (isThere) this.#memory.delete(extent);
   }
 
   /** Makes what was learnt of unmarked extents durable and frees its memory. */

@@ -37,6 +37,10 @@ export class NbdkitNode {
     const args = ['-f', '--exit-with-parent', '-i', '127.0.0.1', '-p', String(this.port), ...this.#args];
     const program = StartedProgram.start(this.#site, 'nbdkit', args);
     this.#program = program;
+    // nbdkit 1.32 may die of an assertion of its own when connections break while it answers: what started it starts it again.
+    void program.ended.then(({ signal }) => {
+      if (signal === 'SIGABRT' && this.#program === program) void this.start();
+    });
     await untilListening(program, this.port);
   }
 

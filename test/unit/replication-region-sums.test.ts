@@ -151,6 +151,21 @@ test('whatever commits wait or fail, a known checksum is the newest one and noth
   );
 });
 
+test('of two saves at once the first takes nothing from memory that only the second has', async () => {
+  const rig = new Rig();
+  rig.records.held = true;
+  rig.sums.verify(1, 5n);
+  const first = rig.sums.save();
+  rig.sums.verify(0, 6n);
+  const second = rig.sums.save();
+  rig.records.release(1);
+  await first;
+  assert.deepEqual([rig.sums.get(0), rig.sums.get(1)], [6n, 5n]);
+  rig.records.release();
+  await second;
+  assert.deepEqual([rig.sums.get(0), rig.sums.get(1)], [6n, 5n]);
+});
+
 test('checksums of cold extents survive a restart, those of marked ones do not', async () => {
   const rig = new Rig();
   rig.sums.set(0, 11n);
