@@ -24,6 +24,8 @@ export interface ModelWriterOptions {
   depth?: number;
   /** Share of writes with FUA, and of FLUSH after a write; default 0.02. */
   durableShare?: number;
+  /** Rest between two writes of one of `depth`; default 0. */
+  pauseMs?: number;
   /** Only what was answered as durable must be found. */
   forgetful?: boolean;
   /** Go on after a lost connection; without it that is an error. */
@@ -47,7 +49,7 @@ export class ModelWriter {
   #clients = new Set<NbdClient>();
 
   constructor(options: ModelWriterOptions) {
-    const defaults = { blockBytes: 4096, connections: 1, depth: 4, durableShare: 0.02, reconnects: false, forgetful: false };
+    const defaults = { blockBytes: 4096, connections: 1, depth: 4, durableShare: 0.02, reconnects: false, forgetful: false, pauseMs: 0 };
     this.#options = { ...defaults, ...options };
     this.#blocks = options.length / this.#options.blockBytes;
     assert(Number.isInteger(this.#blocks), 'whole blocks');
@@ -173,10 +175,11 @@ export class ModelWriter {
 
   /** One request at a time, on the blocks of this lane alone. */
   async #lane(client: NbdClient, lane: number): Promise<void> {
-    const { random, connections, depth, blockBytes, offset, durableShare, reconnects, forgetful } = this.#options;
+    const { random, connections, depth, blockBytes, offset, durableShare, reconnects, forgetful, pauseMs } = this.#options;
     const lanes = connections * depth;
     const own = Math.floor((this.#blocks - 1 - lane) / lanes) + 1;
     while (this.#running) {
+      if (pauseMs > 0) await delay(pauseMs);
       const block = lane + lanes * random.int(own);
       const durable = random.chance(durableShare);
       this.#sent[block] += 1;

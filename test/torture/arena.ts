@@ -19,7 +19,10 @@ const SIZE = 24 * MIB;
 /** The end of the volume is fio's. */
 const FIO_SIZE = 4 * MIB;
 /** So that it writes for about as long as a fault takes, and then reads. */
-const FIO_WRITES_PER_SECOND = 700;
+const FIO_LOAD = ['--bs=4k', '--rate_iops=,700'];
+/** Hosts beside a node that is slow. */
+const SLOW_FIO_LOAD = ['--bs=32k', '--rate_iops=,60'];
+const SLOW_PAUSE_MS = 100;
 const DURABILITIES = ['async', 'journal', 'sync'] as const;
 /** A request that is older hangs. */
 const HANG_AFTER_MS = 1000;
@@ -62,6 +65,7 @@ export class Arena {
       connections: 2,
       depth: 8,
       reconnects: true,
+      pauseMs: this.#slow ? SLOW_PAUSE_MS : 0,
     });
     site.onClose(() => this.writer.abandon());
   }
@@ -100,6 +104,10 @@ export class Arena {
     const node = this.#nodes.find((one) => one.id === id);
     assert(node !== undefined, `no node ${id}`);
     return node;
+  }
+
+  get #slow(): boolean {
+    return this.#nodes.some(({ slow }) => slow);
   }
 
   /** The node that hosts' requests go to. */
@@ -143,9 +151,10 @@ export class Arena {
       await work();
       return null;
     }
-    const place = [`--offset=${SIZE - FIO_SIZE}`, `--size=${FIO_SIZE}`, '--bs=4k', '--rw=randwrite', '--iodepth=8'];
-    const checks = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1', `--rate_iops=,${FIO_WRITES_PER_SECOND}`];
-    const job = FioJob.start(this.site, this.gateway.uri(VOLUME), [...place, ...checks]);
+    const place = [`--offset=${SIZE - FIO_SIZE}`, `--size=${FIO_SIZE}`, '--rw=randwrite', '--iodepth=8'];
+    const checks = ['--verify=crc32c', '--do_verify=1', '--verify_fatal=1'];
+    const load = this.#slow ? SLOW_FIO_LOAD : FIO_LOAD;
+    const job = FioJob.start(this.site, this.gateway.uri(VOLUME), [...place, ...checks, ...load]);
     await work();
     const result = await job.result(SETTLE_MS);
     assert.equal(result.errors, 0, 'fio saw an error or a wrong block');

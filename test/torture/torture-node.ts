@@ -18,6 +18,8 @@ export interface TortureNode {
   readonly relay: CuttingRelay | null;
   /** What it has not flushed is gone when it is killed. */
   readonly volatile: boolean;
+  /** It starts programs for each request: hosts that write as fast as they can leave it behind for good once it is not the active one any more. */
+  readonly slow: boolean;
   /** Where the copy is, once there is one, or null where its file does not show all that the node holds. */
   copyFile(): string | null;
   kill(): Promise<void>;
@@ -39,7 +41,8 @@ const LINGER_S = 2;
 const FAST = '0';
 
 /** What nothing can be done to. */
-const STEADY: Pick<TortureNode, 'fail' | 'pause' | 'linger' | 'crawl' | 'heal'> = {
+const STEADY: Pick<TortureNode, 'slow' | 'fail' | 'pause' | 'linger' | 'crawl' | 'heal'> = {
+  slow: false,
   fail: async () => false,
   pause: async () => false,
   linger: async () => false,
@@ -123,6 +126,7 @@ export async function lateNode(site: Site, id: string, sizeBytes: number): Promi
   const relay = await CuttingRelay.start(site, node.port);
   return {
     ...STEADY,
+    slow: true,
     id,
     config: { id, nbd: relay.uri, capacity: '1GiB', spares: [''], zombie: `${LINGER_S + 2}s` },
     get program() {
