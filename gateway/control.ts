@@ -103,6 +103,8 @@ export interface VolumeView {
   /** Null unless the policy wants one. */
   journal: JournalView | null;
   clients: string[];
+  /** Bytes that no copy can give: hosts cannot read them before they write them, at the latest after the next flip. */
+  lostBytes: number;
   scrub: ScrubReport | null;
   lastFlip: FlipCertificate | null;
 }
@@ -136,7 +138,9 @@ export type VolumeFact =
   | { type: 'journal-replayed'; target: TargetRef; records: number }
   /** Writes go on without marks, because none can be written (reason), or no more do (null). */
   | { type: 'unmarked'; reason: string | null }
-  | { type: 'damage'; offset: number; lengthBytes: number; reason: string };
+  | { type: 'damage'; offset: number; lengthBytes: number; reason: string }
+  /** No copy can give the range. */
+  | { type: 'lost'; offset: number; lengthBytes: number; reason: string };
 
 /** What a policy makes of a node: probability that it fails within the policy's horizon, and whether that is enough. */
 export interface PolicyVerdict {

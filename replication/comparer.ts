@@ -53,6 +53,8 @@ export interface ComparerOptions {
   hasher: Hasher;
   throttle: Throttle;
   clock: Clock;
+  /** Is some of it lost? Then copies may differ there, and none of it is compared. */
+  isLost(offset: number, length: number): boolean;
   found(mismatch: Mismatch, kind: MismatchKind): void;
 }
 
@@ -94,6 +96,7 @@ export class Comparer {
       if (watch.touched) continue;
       settled = true;
       for (let at = 0; at < regions; at += 1) {
+        if (this.#isLost(first + at)) continue;
         const sum = columns[0]?.[at];
         const equal = sum !== undefined && columns.every((column) => column?.[at] === sum);
         if (equal && this.#mayBe(first + at, sum)) this.#equal(first + at, sum, copies);
@@ -116,6 +119,11 @@ export class Comparer {
   /** The mirrors are gone or do not answer: there is nothing to compare with, and perhaps nobody keeps checksums true any more. */
   #alone(copies: ComparedCopy[]): boolean {
     return this.#stopped || copies.length < 2;
+  }
+
+  #isLost(region: number): boolean {
+    const { sums, isLost } = this.#options;
+    return isLost(region * sums.regionBytes, sums.regionBytes);
   }
 
   /** Does what is known of the region allow this checksum? */
@@ -169,6 +177,7 @@ export class Comparer {
     const length = Math.min(sums.regionBytes, sizeBytes - offset);
     const entry = await hold(lock, offset, length);
     try {
+      if (this.#isLost(region)) return;
       const copies: ComparedCopy[] = [];
       for (const copy of this.#present()) {
         if (copy.mirror === null || (await this.#quiet(copy.mirror, offset, length))) copies.push(copy);

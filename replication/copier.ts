@@ -1,11 +1,13 @@
 // Brings a mirror's dirty regions over (rule 2), a few runs at a time: under the range's lock it reads the source, learns
 // the checksums, puts the bytes into the mirror's queue and clears the dirty bits, all before a host may write there
 // again. So nothing is ever copied twice for a write meanwhile, and copying ends under any load. What reads as zero on
-// the source is not sent to ranges of the mirror that are proven zero (rule 6).
+// the source is not sent to ranges of the mirror that are proven zero (rule 6). What the source refuses to read comes last: from
+// another copy if one has it, else in ever smaller pieces, until only what nobody can give is left, which is declared lost.
 import assert from 'node:assert';
 import type { Bitmap } from './bitmap.js';
 import { type Device, OP, PromisedRequest, perform } from './device.js';
 import type { Hasher } from './hasher.js';
+import type { LostData } from './lost-data.js';
 import { hold, type LockEntry, type RangeLock } from './range-lock.js';
 import type { RegionSums } from './region-sums.js';
 import { ORIGIN, type ReplicationQueue } from './replication-queue.js';
@@ -21,6 +23,11 @@ const RUNS_AT_ONCE = 8;
 const SOURCE_RETRY_MS = 500;
 /** A read that takes longer gives its range back meanwhile: hosts' writes there do not wait for a source that hangs. */
 const LOCKED_READ_MS = 1000;
+/** So often a region is asked for before what of it cannot be read is given up. */
+const TRIES = 16;
+/** More regions than these are not kept in mind as refused; so many refusals in a row, and nothing is asked for a while. */
+const REFUSED_MAX = 1024;
+const REFUSED_IN_A_ROW = 16;
 
 export interface CopierOptions {
   source(): Device;
@@ -31,11 +38,14 @@ export interface CopierOptions {
   clock: Clock;
   queue: ReplicationQueue;
   dirty: Bitmap;
+  /** The smallest piece that is given up by itself, in bytes; a region has a whole number of them. */
+  blockBytes: number;
+  lost: LostData;
   /** Regions of the mirror that read as zero because nothing was ever written there; null: nothing is known. */
   blank: Bitmap | null;
   /** Called when a run is on the mirror, when nothing is dirty any more, and when the source refused a read. */
   progressed(): void;
-  sourceRefused(offset: number, errno: number): void;
+  sourceRefused(offset: number, length: number, errno: number): void;
   /** Reads a range from another copy that lacks nothing there, under its lock; null: there is none, or it does not answer in time. */
   elsewhere(offset: number, length: number, isRight: (data: Buffer) => boolean): Promise<Buffer | null>;
   /** The source's bytes of a region are not those of its checksum. `foundElsewhere`: another copy had the right ones, which are copied. */
@@ -47,12 +57,20 @@ export class Copier {
   readonly #zeroes: ZeroMap;
   /** Regions some run is at work on: dirty still, but taken. */
   readonly #taken = new Set<number>();
+  /** Regions that the source refused to read: how often by themselves, and when they are asked for again. */
+  readonly #refused = new Map<number, { tries: number; notBeforeMs: number }>();
+  #refusedBy: Device | null = null;
+  #refusedInARow = 0;
+  /** Offset of a region that the source gave lately; -1: none. */
+  #given = -1;
   #cursor = 0;
   #runs = 0;
   #enabled = false;
   #stopped = false;
   #looping = false;
-  #retrying = false;
+  /** The source refuses everything: it is left alone for a while. */
+  #resting = false;
+  #waking = false;
   #wake: (() => void) | null = null;
 
   constructor(options: CopierOptions) {
@@ -96,9 +114,12 @@ export class Copier {
   async #loop(): Promise<void> {
     this.#looping = true;
     try {
-      while (this.#enabled && !this.#stopped && !this.#retrying) {
+      while (this.#enabled && !this.#stopped && !this.#resting) {
         const run = this.#nextRun();
-        if (run === null) break;
+        if (run === null) {
+          this.#wakeLater();
+          break;
+        }
         if (this.#runs >= RUNS_AT_ONCE) {
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
@@ -126,15 +147,20 @@ export class Copier {
     const { dirty } = this.#options;
     let first = this.#nextFree(this.#cursor);
     if (first < 0) first = this.#nextFree(0);
-    if (first < 0) return null;
+    if (first < 0) return this.#nextRefused();
     const hole = this.#zeroes.isZero(first);
     const most = Math.max(1, Math.floor((hole ? HOLE_RUN_BYTES_MAX : RUN_BYTES_MAX) / dirty.regionBytes));
     let regions = 1;
     while (regions < most) {
       const next = first + regions;
-      if (next >= dirty.regions || !dirty.has(next) || this.#taken.has(next) || this.#zeroes.isZero(next) !== hole) break;
+      if (next >= dirty.regions || !this.#isFree(next) || this.#zeroes.isZero(next) !== hole) break;
       regions += 1;
     }
+    return this.#run(first, regions, hole);
+  }
+
+  #run(first: number, regions: number, hole: boolean): Run {
+    const { dirty } = this.#options;
     const offset = first * dirty.regionBytes;
     const length = Math.min(dirty.sizeBytes, (first + regions) * dirty.regionBytes) - offset;
     return { first, regions, offset, length, hole };
@@ -142,8 +168,33 @@ export class Copier {
 
   #nextFree(from: number): number {
     let region = this.#options.dirty.next(from);
-    while (region >= 0 && this.#taken.has(region)) region = this.#options.dirty.next(region + 1);
+    while (region >= 0 && !this.#isFree(region)) region = this.#options.dirty.next(region + 1);
     return region;
+  }
+
+  #isFree(region: number): boolean {
+    return this.#options.dirty.has(region) && !this.#taken.has(region) && !this.#refused.has(region);
+  }
+
+  /** When there is nothing else: what was refused, each region by itself. */
+  #nextRefused(): Run | null {
+    const { dirty, clock } = this.#options;
+    for (const [region, { notBeforeMs }] of this.#refused) {
+      if (!dirty.has(region) && !this.#taken.has(region)) this.#refused.delete(region);
+      else if (!this.#taken.has(region) && clock.nowMs() >= notBeforeMs) return this.#run(region, 1, false);
+    }
+    return null;
+  }
+
+  /** What was refused is asked for again. */
+  #wakeLater(): void {
+    if (this.#waking || (this.#refused.size === 0 && !this.#resting)) return;
+    this.#waking = true;
+    this.#options.clock.after(SOURCE_RETRY_MS, () => {
+      this.#waking = false;
+      this.#resting = false;
+      this.poke();
+    });
   }
 
   async #copy(run: Run): Promise<void> {
@@ -153,7 +204,7 @@ export class Copier {
     try {
       // While it waited for the lock, a host may have filled the hole: then it is read like anything else.
       const stillHole = run.hole && this.#zeroes.allZero(run.first, run.regions) && this.#knownAsZero(run);
-      let data: Buffer | null | undefined = stillHole ? null : undefined;
+      let found: Found | undefined = stillHole ? { data: null, lost: [] } : undefined;
       if (!stillHole && !this.#stopped) {
         const reading = this.#read(run);
         const inTime = await within(
@@ -161,14 +212,15 @@ export class Copier {
           LOCKED_READ_MS,
           reading.then((read) => ({ read })),
         );
-        if (inTime !== undefined) data = inTime.read;
-        else [entry, data] = await this.#awaitUnlocked(run, reading, entry);
-        if (data) await this.#correct(run, data);
+        if (inTime !== undefined) found = inTime.read;
+        else [entry, found] = await this.#awaitUnlocked(run, reading, entry);
+        if (found !== undefined && !(await this.#settle(run, found))) found = undefined;
       }
-      if (!this.#stopped && data !== undefined) {
+      if (!this.#stopped && found !== undefined) {
+        for (let region = run.first; region < run.first + run.regions; region += 1) this.#refused.delete(region);
         // First: a refusal, even one that comes at once, makes it dirty again.
         dirty.clearRange(run.offset, run.length);
-        applied = this.#apply(run, data);
+        applied = this.#apply(run, found.data);
       }
     } finally {
       for (let region = run.first; region < run.first + run.regions; region += 1) this.#taken.delete(region);
@@ -182,15 +234,15 @@ export class Copier {
   }
 
   /** Gives the range back until the source answers; what it then says counts if nobody wrote there meanwhile. */
-  async #awaitUnlocked(run: Run, reading: Promise<Buffer | undefined>, held: LockEntry): Promise<[LockEntry, Buffer | undefined]> {
+  async #awaitUnlocked(run: Run, reading: Promise<Found | undefined>, held: LockEntry): Promise<[LockEntry, Found | undefined]> {
     const { lock, sums } = this.#options;
     const watch = { offset: run.offset, end: run.offset + run.length, touched: false };
     sums.watch(watch);
     lock.release(held);
-    const data = await reading;
+    const found = await reading;
     const entry = await hold(lock, run.offset, run.length);
     sums.unwatch(watch);
-    return [entry, watch.touched ? undefined : data];
+    return [entry, watch.touched ? undefined : found];
   }
 
   /** Does nothing that is known say that there is something else than zeroes? */
@@ -217,20 +269,108 @@ export class Copier {
     }
   }
 
-  /** Undefined: the source refused, the regions stay dirty and are tried again later. */
-  async #read(run: Run): Promise<Buffer | undefined> {
-    const request = new PromisedRequest(OP.READ, run.offset, run.length);
-    const errno = await perform(this.#options.source(), request);
-    if (errno === 0) return request.data!;
-    this.#options.sourceRefused(run.offset, errno);
-    if (!this.#retrying) {
-      this.#retrying = true;
-      this.#options.clock.after(SOURCE_RETRY_MS, () => {
-        this.#retrying = false;
-        this.poke();
-      });
+  /** May what was found be copied? Under the run's lock. */
+  async #settle(run: Run, { data, lost }: Found): Promise<boolean> {
+    if (data === null) return true;
+    if (lost.length === 0) {
+      await this.#correct(run, data);
+      return true;
     }
+    // Only one region, of which copies may differ from now on.
+    this.#options.sums.unverify(run.first);
+    return this.#options.lost.declare(lost, 'the active target cannot read it, and no other copy has it');
+  }
+
+  /** Undefined: the source refused, the regions stay dirty and are tried again later. */
+  async #read(run: Run): Promise<Found | undefined> {
+    const source = this.#options.source();
+    const request = new PromisedRequest(OP.READ, run.offset, run.length);
+    const errno = await perform(source, request);
+    if (errno === 0) {
+      this.#given = run.offset;
+      this.#refusedInARow = 0;
+      return { data: request.data!, lost: [] };
+    }
+    this.#options.sourceRefused(run.offset, run.length, errno);
+    if (source !== this.#refusedBy) this.#refused.clear();
+    this.#refusedBy = source;
+    const data = await this.#fromElsewhere(run);
+    if (data !== null) return { data, lost: [] };
+    if (this.#isGivenUp(run)) {
+      const salvaged = await this.#salvage(run, source);
+      if (salvaged !== undefined) return salvaged;
+    }
+    this.#wasRefused(run);
     return undefined;
+  }
+
+  /** One region that another mirror has. */
+  async #fromElsewhere(run: Run): Promise<Buffer | null> {
+    if (run.regions > 1) return null;
+    const { sums, hasher, elsewhere } = this.#options;
+    const known = sums.get(run.first);
+    return elsewhere(run.offset, run.length, (data) => known === null || hasher.sum(data) === known);
+  }
+
+  #isGivenUp(run: Run): boolean {
+    if (run.regions > 1) return false;
+    return (this.#refused.get(run.first)?.tries ?? 0) >= TRIES || this.#options.lost.overlaps(run.offset, run.length);
+  }
+
+  /** From now on each region by itself, and after all others. */
+  #wasRefused(run: Run): void {
+    const nowMs = this.#options.clock.nowMs();
+    const alone = run.regions === 1;
+    for (let region = run.first; region < run.first + run.regions; region += 1) {
+      if (!this.#refused.has(region) && this.#refused.size >= REFUSED_MAX) {
+        this.#resting = true;
+        break;
+      }
+      const tries = (this.#refused.get(region)?.tries ?? 0) + (alone ? 1 : 0);
+      // At the end of the line.
+      this.#refused.delete(region);
+      this.#refused.set(region, { tries, notBeforeMs: nowMs + (alone ? SOURCE_RETRY_MS : 0) });
+    }
+    this.#refusedInARow += 1;
+    if (this.#refusedInARow >= REFUSED_IN_A_ROW) this.#resting = true;
+    this.#wakeLater();
+  }
+
+  /** A region in pieces: what cannot be read is zero in what is given. Undefined: the source may refuse everything, or is another one by now. */
+  async #salvage(run: Run, source: Device): Promise<Found | undefined> {
+    const data = Buffer.alloc(run.length);
+    const lost = await this.#readPieces(source, data, run.offset, 0, run.length);
+    const lostBytes = lost.reduce((sum, { offset, end }) => sum + end - offset, 0);
+    const answers = lostBytes < run.length || (await this.#answersElsewhere(run, source));
+    return answers && !this.#stopped && this.#options.source() === source ? { data, lost } : undefined;
+  }
+
+  /** Reads [from, to) of `data`, which begins at `offset` of the volume, and what cannot be read at once in halves. Gives what cannot be read at all. */
+  async #readPieces(source: Device, data: Buffer, offset: number, from: number, to: number): Promise<LostPiece[]> {
+    const { blockBytes, source: now } = this.#options;
+    const piece = { offset: offset + from, end: offset + to };
+    if (this.#stopped || now() !== source) return [piece];
+    const request = new PromisedRequest(OP.READ, piece.offset, to - from);
+    if ((await perform(source, request)) === 0) {
+      request.data!.copy(data, from);
+      return [];
+    }
+    if (to - from <= blockBytes) return [piece];
+    const middle = from + Math.ceil((to - from) / 2 / blockBytes) * blockBytes;
+    const first = await this.#readPieces(source, data, offset, from, middle);
+    return [...first, ...(await this.#readPieces(source, data, offset, middle, to))];
+  }
+
+  /** Does the source give any other region? One that refuses everything says nothing of this one. */
+  async #answersElsewhere(run: Run, source: Device): Promise<boolean> {
+    const { dirty } = this.#options;
+    const near = [run.first - 1, run.first + 1, 0, dirty.regions - 1].map((region) => region * dirty.regionBytes);
+    for (const offset of [this.#given, ...near]) {
+      if (offset < 0 || offset >= dirty.sizeBytes || offset === run.offset) continue;
+      const length = Math.min(dirty.regionBytes, dirty.sizeBytes - offset);
+      if ((await perform(source, new PromisedRequest(OP.READ, offset, length))) === 0) return true;
+    }
+    return false;
   }
 
   /** Puts the run into the queue in pieces of like regions; null data: all zero. Resolves when all of it was answered. */
@@ -267,6 +407,18 @@ export class Copier {
       this.#options.queue.push({ op, offset, length, data, punch: true }, ORIGIN.COPY, () => resolve());
     });
   }
+}
+
+interface LostPiece {
+  /** Bytes of the volume. */
+  offset: number;
+  end: number;
+}
+
+/** The bytes of a run; null: all zero. `lost`: where that is not what they are, because nobody has them. */
+interface Found {
+  data: Buffer | null;
+  lost: LostPiece[];
 }
 
 interface Run {

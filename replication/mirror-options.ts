@@ -1,6 +1,7 @@
 // What a mirror needs of the volume around it.
 import type { Device } from './device.js';
 import type { Hasher } from './hasher.js';
+import type { LostData } from './lost-data.js';
 import type { RangeLock } from './range-lock.js';
 import type { ReadableCopy } from './readable-copy.js';
 import type { RegionSums } from './region-sums.js';
@@ -20,6 +21,9 @@ export interface MirrorOptions {
   device: Device;
   sizeBytes: number;
   regionBytes: number;
+  /** See `Copier`. */
+  blockBytes: number;
+  lost: LostData;
   /** Nothing was ever written to the target and it reads as zero. */
   blank: boolean;
   /** Kept in sync after a flip: it never slows a host, it falls back at once. */

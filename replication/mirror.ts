@@ -59,12 +59,14 @@ export class Mirror implements ReadableCopy {
       clock: options.clock,
       queue: this.queue,
       dirty: this.dirty,
+      blockBytes: options.blockBytes,
+      lost: options.lost,
       blank,
       progressed: () => this.#look(),
       elsewhere: (offset, length, isRight) => readElsewhere(options.others(), options.clock, offset, length, isRight),
       sourceWrong: (offset, foundElsewhere) => options.sourceWrong(offset, foundElsewhere),
-      sourceRefused: (offset, errno) => {
-        this.#reason = `the active target refused to read ${options.regionBytes} bytes at ${offset} (error ${errno}); it is tried again`;
+      sourceRefused: (offset, length, errno) => {
+        this.#reason = `the active target refused to read ${length} bytes at ${offset} (error ${errno}); it is tried again`;
       },
     });
     this.#madeMs = options.clock.nowMs();

@@ -37,6 +37,7 @@ export class RegionSums {
   readonly #perExtent: number;
   readonly #isMarked: (extent: number) => boolean;
   readonly #isClean: (extent: number) => boolean;
+  readonly #isLost: (region: number) => boolean;
   readonly #isDoubtful: (offset: number, length: number) => boolean;
   readonly #memory = new Map<number, ExtentSums>();
   /** Of extents that are not in memory, what their records say; null: nothing. */
@@ -60,6 +61,8 @@ export class RegionSums {
     /** May an old request still land there on some copy? Then nothing that is seen there is known. */
     isDoubtful(offset: number, length: number): boolean;
     isClean(extent: number): boolean;
+    /** Is some of it lost? Then copies may differ there, and nothing is known of it. */
+    isLost(offset: number, length: number): boolean;
   }) {
     this.regionBytes = options.regionBytes;
     this.#records = options.records;
@@ -67,6 +70,7 @@ export class RegionSums {
     this.#perExtent = options.extentBytes / options.regionBytes;
     this.#isMarked = (extent) => options.isMarked(extent);
     this.#isClean = (extent) => options.isClean(extent);
+    this.#isLost = (region) => options.isLost(region * options.regionBytes, options.regionBytes);
     this.#isDoubtful = (offset, length) => options.isDoubtful(offset, length);
     this.verified = new Bitmap(options.sizeBytes, options.regionBytes);
   }
@@ -78,7 +82,7 @@ export class RegionSums {
 
   get(region: number): bigint | null {
     // Nobody keeps them true, and the records may not be gone yet.
-    if (!this.#learning) return null;
+    if (!this.#learning || this.#isLost(region)) return null;
     const extent = Math.floor(region / this.#perExtent);
     const sums = this.#memory.get(extent) ?? this.#recorded(extent);
     const at = region % this.#perExtent;
@@ -87,7 +91,7 @@ export class RegionSums {
 
   /** The region was seen whole with this checksum. Only under its lock. Where something is in doubt, that says nothing yet. */
   set(region: number, sum: bigint): void {
-    if (!this.#learning || this.#isDoubtful(region * this.regionBytes, this.regionBytes)) return;
+    if (!this.#learning || this.#isLost(region) || this.#isDoubtful(region * this.regionBytes, this.regionBytes)) return;
     const known = this.get(region);
     if (known === sum) return;
     if (known !== null && this.verified.has(region)) this.#unverify(region);
@@ -137,7 +141,7 @@ export class RegionSums {
     for (let region = from; region < end; region += 1) {
       const extent = Math.floor(region / this.#perExtent);
       if (!this.#isClean(extent)) region = (extent + 1) * this.#perExtent - 1;
-      else if (!this.verified.has(region)) return region;
+      else if (!this.verified.has(region) && !this.#isLost(region)) return region;
     }
     return -1;
   }

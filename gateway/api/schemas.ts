@@ -121,6 +121,7 @@ export const Volume = component<VolumeView>()(
     mirrors: z.array(Mirror),
     journal: Journal.nullable().describe('Null unless the policy wants one'),
     clients: z.array(z.string()).describe('Attached hosts'),
+    lostBytes: bytes.describe('What no copy can give: hosts cannot read it before they write it, at the latest after the next flip'),
     scrub: Scrub.nullable(),
     lastFlip: Certificate.nullable(),
   }),

@@ -84,6 +84,7 @@ function shownVolume(volume: VolumeView): string {
     ['labels', labels.join(' ')],
     ['journal', volume.journal && shownJournal(volume.journal)],
     ['clients', volume.clients.join(' ')],
+    ['lost', volume.lostBytes > 0 ? `${formatBytes(volume.lostBytes)} that no copy can give` : null],
     ['scrub', volume.scrub && shownScrub(volume.scrub)],
     ['last flip', volume.lastFlip && shownFlip(volume.lastFlip)],
   ]);

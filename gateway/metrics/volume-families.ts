@@ -112,6 +112,13 @@ export const VOLUME_FAMILIES: Family[] = [
     histogramValues('forestall_flip_pause_seconds', labels, flipPause),
   ),
 
+  volumeFamily(
+    'forestall_volume_lost_bytes',
+    'gauge',
+    'What no copy of the volume can give: hosts cannot read it before they write it, at the latest after the next flip.',
+    ({ view }, labels) => [one(labels, view.lostBytes)],
+  ),
+
   volumeFamily('forestall_scrubs_total', 'counter', 'Scrubs of the volume that ended.', ({ scrub }, labels) => [
     one(labels, scrub.finished),
   ]),

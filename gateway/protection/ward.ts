@@ -105,6 +105,7 @@ export class Ward {
       case 'journal-state':
       case 'journal-replayed':
       case 'unmarked':
+      case 'lost':
         return;
       default:
         this.tell(fact);

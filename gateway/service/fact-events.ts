@@ -105,5 +105,12 @@ function eventOf(fact: VolumeFact, volume: string): NewEvent {
         message: `No copy of ${volume} is known to be right at ${fact.offset} (${plural(fact.lengthBytes, 'byte')}), which hosts cannot read until it is written or mended: ${fact.reason}.`,
         details: { offset: fact.offset, lengthBytes: fact.lengthBytes, reason: fact.reason },
       };
+    case 'lost':
+      return {
+        type: 'volume.lost',
+        level: 'alert',
+        message: `No copy of ${volume} can give what is at ${fact.offset} (${plural(fact.lengthBytes, 'byte')}), and the mirrors go without it: hosts cannot read it until they write it: ${fact.reason}.`,
+        details: { offset: fact.offset, lengthBytes: fact.lengthBytes, reason: fact.reason },
+      };
   }
 }

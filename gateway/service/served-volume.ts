@@ -145,6 +145,7 @@ export class ServedVolume {
       mirrors: volume?.mirrors() ?? [],
       journal: volume?.journal ?? null,
       clients: this.clients(),
+      lostBytes: volume?.lostBytes ?? 0,
       scrub: volume?.scrubReport ?? null,
       lastFlip: volume?.lastFlip ?? null,
     };

@@ -1,9 +1,8 @@
 // What must hold between records: between a volume, its copies, what they may lack, and whose targets are. Takes sound
 // records by key, one after the other, and keeps of each no more than it needs. Pure.
+import { EXTENT_BYTES } from '../volume/granularity.js';
 import type { CheckedVolume, Flaw } from './record-kinds.js';
 
-/** As `volume/volume.ts` has it: the unit of marks, dirty bits and records of checksums. */
-export const EXTENT_BYTES = 4 * 1024 * 1024;
 const SEGMENT_EXTENTS = 4096;
 
 export interface VolumeSummary {
@@ -33,6 +32,8 @@ export class CrossCheck {
   readonly #sums = new Map<string, { last: number; marked: number }>();
   readonly #doubts = new Map<string, Set<string>>();
   readonly #damaged = new Set<string>();
+  /** Last extent in which something is lost. */
+  readonly #lost = new Map<string, number>();
   readonly #scrubbed = new Set<string>();
   readonly #protected = new Map<string, { active: { node: string; export: string }; epoch: number }>();
 
@@ -68,6 +69,9 @@ export class CrossCheck {
         break;
       case 'damage':
         this.#damaged.add(rest);
+        break;
+      case 'lost':
+        this.#lost.set(volume, Number.parseInt(parts[0], 16));
         break;
       case 'scrub':
         this.#scrubbed.add(rest);
@@ -126,6 +130,7 @@ export class CrossCheck {
     for (const extent of this.#marks.get(name) ?? []) lastMark = Math.max(lastMark, extent);
     beyond('a mark', lastMark, `mark/${name}/`);
     beyond('checksums', this.#sums.get(name)?.last ?? -1, `sum/${name}/`);
+    beyond('a lost range', this.#lost.get(name) ?? -1, `lost/${name}/`);
     const both = this.#sums.get(name)?.marked ?? 0;
     if (both > 0) say(`sum/${name}/`, warning(`${both} extents have both a mark and checksums; these count for nothing`));
     const ids = mirrors.map(({ id }) => id);
@@ -163,6 +168,7 @@ export class CrossCheck {
       ['sum', this.#sums.keys()],
       ['doubt', this.#doubts.keys()],
       ['damage', this.#damaged],
+      ['lost', this.#lost.keys()],
       ['scrub', this.#scrubbed],
       ['protection', this.#protected.keys()],
     ];

@@ -7,6 +7,8 @@ import { readHistory, readInForce } from '../health/verdict-record.js';
 import { readCondemned } from '../placement/condemned.js';
 import { decodeRecord as decodeProtection } from '../protection/record.js';
 import { readDamage } from '../volume/damage.js';
+import { EXTENT_BYTES } from '../volume/granularity.js';
+import { readLost } from '../volume/lost-ranges.js';
 import { readScrub } from '../volume/scrub-record.js';
 import { readVolume } from '../volume/volume-record.js';
 import { checkFormat } from './store-format.js';
@@ -150,6 +152,16 @@ const KINDS: readonly Kind[] = [
         if (!read.ok) error({}, read.message);
       });
       return told === null ? null : warning(told);
+    },
+  },
+  {
+    name: 'lost',
+    prefix: 'lost/',
+    judge: (rest, value) => {
+      const [, volume, extent] = /^([^/]+)\/([0-9a-f]{8})$/.exec(rest) ?? [];
+      if (extent === undefined) return damage('its key names no extent, so what is lost there would be read as zeroes');
+      const read = readLost(volume, value, Number.parseInt(extent, 16) * EXTENT_BYTES, EXTENT_BYTES);
+      return read.ok ? null : damage(read.message);
     },
   },
   {

@@ -10,7 +10,7 @@ import { DirtyRecord } from '../../replication/dirty-record.js';
 import type { Change, Records } from '../../replication/world.js';
 import { type Outcome, refuse } from '../control.js';
 import { readVolume, type VolumeRecord } from '../volume/volume-record.js';
-import { EXTENT_BYTES } from './cross-check.js';
+import { EXTENT_BYTES } from '../volume/granularity.js';
 import { BadLine, type ExportHead, ExportReader, LINE_BYTES_MAX } from './export-text.js';
 import { createRecords, type LmdbRecords } from './lmdb-records.js';
 import { checkFormat, FORMAT_KEY, FORMAT_RECORD, RECORDS_NAME } from './store-format.js';

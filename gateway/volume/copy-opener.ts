@@ -17,9 +17,12 @@ import { type Sample, Witnesses } from '../upstream/witnesses.js';
 import type { Copies } from './copies.js';
 import type { Copy } from './copy.js';
 import type { IoPath } from './io-path.js';
+import type { LostRanges } from './lost-ranges.js';
 import type { VolumeSettings } from './volume-settings.js';
 
 const STALL_MS = 2000;
+/** No disk loses less. */
+const SECTOR_BYTES = 512;
 /** Regions with a known checksum that a target is asked for when it comes back. */
 const SAMPLES = 32;
 /** Regions of zeroes among what it is asked for besides: a blank target has them too. */
@@ -48,6 +51,7 @@ export interface CopyOpenerOptions {
   volume: string;
   sizeBytes: number;
   blockMinimum: number;
+  lost: LostRanges;
   copies: Copies;
   path: IoPath;
   intents: IntentLog;
@@ -128,11 +132,13 @@ export class CopyOpener {
 
   /** The mirror of a copy that is connected; `blank`: its target is proven to read as zero. */
   mirror(copy: Copy, kind: { reverse: boolean; blank: boolean }): Mirror {
-    const { sizeBytes, sums, hasher, clock, path, throttle, copies, settings, events } = this.#options;
+    const { sizeBytes, blockMinimum, lost, sums, hasher, clock, path, throttle, copies, settings, events } = this.#options;
     const mirror: Mirror = new Mirror({
       device: copy.upstream,
       sizeBytes,
       regionBytes: sums.regionBytes,
+      blockBytes: Math.max(SECTOR_BYTES, blockMinimum),
+      lost,
       blank: kind.blank,
       reverse: kind.reverse,
       settings,

@@ -18,6 +18,10 @@ import { VolumeOp } from './volume-op.js';
 import type { VolumeSettings } from './volume-settings.js';
 
 export interface PathEvents extends ReadEvents {
+  /** Is some of it what no copy can give? */
+  lost(offset: number, length: number): boolean;
+  /** It was written, and is on the active target's stable storage. Resolves when a restart knows it, too; false: the volume closes before. */
+  filled(offset: number, length: number): Promise<boolean>;
   /** The active target answered a write or a flush with an error while a mirror could take over: true: it will be tried, the request waits. */
   activeFailed(op: VolumeOp, errno: number): boolean;
 }
@@ -75,7 +79,7 @@ export class IoPath implements Device {
       finish: (op, errno) => this.#finish(op, errno),
       overtaken: (op) => this.#overtaken(op),
     });
-    this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#finish(op, 0) });
+    this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#secured(op) });
   }
 
   /** Requests past the gate. */
@@ -205,6 +209,8 @@ export class IoPath implements Device {
       this.#reads.locked(op);
       return;
     }
+    // Half of it on the disk would be read as all of it.
+    if (op.writes && this.#events.lost(op.offset, op.length)) op.fua = true;
     if (op.writes && this.#mirrors.length > 0) {
       if (!this.#log.admit(op.offset, op.length)) {
         op.markOffset = op.offset;
@@ -310,6 +316,15 @@ export class IoPath implements Device {
   #written(op: VolumeOp): void {
     if (op.unmarked) this.#markless(op);
     this.durability.written(op);
+  }
+
+  /** Nothing more is waited for, but what no copy could give counts as lost until it is written down that it does not any more. */
+  #secured(op: VolumeOp): void {
+    if (!op.writes || !this.#events.lost(op.offset, op.length)) {
+      this.#finish(op, 0);
+      return;
+    }
+    void this.#events.filled(op.offset, op.length).then((durable) => this.#finish(op, durable ? 0 : ERRNO.ESHUTDOWN));
   }
 
   #refused(op: VolumeOp, errno: number): void {

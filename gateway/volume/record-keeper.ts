@@ -10,6 +10,8 @@ export interface RecordKeeperOptions {
   log: Log;
   /** As they are now. */
   mirrors(): MirrorRecord[];
+  /** Is there something that no copy can give? */
+  lost(): boolean;
 }
 
 /** One change of the record. */
@@ -58,10 +60,14 @@ export class RecordKeeper {
   /** Makes the record, with its mirrors as they are when its turn comes, durable together with `changes`. Rejects when the outcome is unknown. */
   commit(changes: Change[]): Promise<void> {
     return this.change((current) => ({
-      record: { ...current, mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror },
+      record: { ...this.#withLost(current), mirrors: this.#options.mirrors(), nextMirror: this.#nextMirror },
       changes,
       durable: () => {},
     }));
+  }
+
+  #withLost({ lost: _, ...record }: VolumeRecord): VolumeRecord {
+    return this.#options.lost() ? { ...record, lost: true } : record;
   }
 
   /** Makes durable what of the journal counts; undefined: nothing. Also before the mirrors are there. Rejects when the outcome is unknown. */

@@ -12,6 +12,7 @@ import type { Clock, Log, Records } from '../../replication/world.js';
 import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { Damage } from './damage.js';
+import type { LostRanges } from './lost-ranges.js';
 import { ScrubRecord, type UnfinishedScrub } from './scrub-record.js';
 
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
@@ -36,6 +37,7 @@ export interface ScrubbingOptions {
   copies(): ComparedCopy[];
   lock: RangeLock;
   sums: RegionSums;
+  lost: LostRanges;
   records: Records;
   hasher: Hasher;
   throttle: Throttle;
@@ -127,6 +129,7 @@ export class Scrubbing {
 
   /** Is nobody to read there, because the active copy is not right, or (`everywhere`) no copy is known to be? */
   fences(offset: number, length: number, everywhere: boolean): boolean {
+    if (this.#options.lost.fences(offset, length, everywhere)) return true;
     if (this.#damage.count === 0 && this.#suspects.size === 0) return false;
     const { regionBytes } = this.#options.sums;
     for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
@@ -222,6 +225,7 @@ export class Scrubbing {
   forgetDamage(): void {
     this.#damage.clear();
     this.#suspects.clear();
+    this.#options.lost.onlyActive();
     if (this.#unfinished !== null) this.#forgetUnfinished();
     void this.#damage.save();
   }
@@ -279,8 +283,9 @@ export class Scrubbing {
   }
 
   #comparer(found: (mismatch: Mismatch, kind: MismatchKind) => void): Comparer {
-    const { copies, sizeBytes, lock, sums, hasher, throttle, clock } = this.#options;
-    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, found });
+    const { copies, sizeBytes, lock, sums, lost, hasher, throttle, clock } = this.#options;
+    const isLost = (offset: number, length: number): boolean => lost.overlaps(offset, length);
+    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, isLost, found });
   }
 
   #since(): void {

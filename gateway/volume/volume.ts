@@ -16,9 +16,11 @@ import { type Copy, describeTarget } from './copy.js';
 import { type Connect, CopyOpener } from './copy-opener.js';
 import { CopyWatch } from './copy-watch.js';
 import type { FlipCause } from './flip.js';
+import { EXTENT_BYTES, REGION_BYTES } from './granularity.js';
 import { IoPath } from './io-path.js';
 import { JournalRecovery } from './journal-recovery.js';
 import { type JournalFiles, Journaling } from './journaling.js';
+import { LostRanges } from './lost-ranges.js';
 import { MarkSweeper } from './mark-sweeper.js';
 import { viewMirror } from './mirror-view.js';
 import { Mirroring } from './mirroring.js';
@@ -32,8 +34,6 @@ import type { VolumeSettings } from './volume-settings.js';
 
 export type { VolumeSettings } from './volume-settings.js';
 
-const REGION_BYTES = 64 * 1024;
-const EXTENT_BYTES = 4 * 1024 * 1024;
 const TICK_MS = 250;
 /** Mirrors in step have so long at the end for what is queued for them. */
 const CLOSE_DRAIN_MS = 2000;
@@ -64,6 +64,7 @@ export class Volume implements VolumeControl, Device {
   readonly #intents: IntentLog;
   readonly #copies: Copies;
   readonly #keeper: RecordKeeper;
+  readonly #lost: LostRanges;
   readonly #opener: CopyOpener;
   readonly #mirroring: Mirroring;
   readonly #recovery: Recovery;
@@ -112,6 +113,7 @@ export class Volume implements VolumeControl, Device {
       isMarked: (extent) => intents.isMarked(extent),
       isDoubtful: (offset, length) => this.#recovery.pending || copies.list.some(({ upstream }) => upstream.inDoubt(offset, length)),
       isClean: (extent) => intents.isClean(extent),
+      isLost: (offset, length) => lost.overlaps(offset, length),
     });
     const path: IoPath = new IoPath({
       sizeBytes,
@@ -127,6 +129,8 @@ export class Volume implements VolumeControl, Device {
           log.error({ volume, offset, where }, 'a read gave bytes that are not those of the stored checksum');
           this.#scrubbing.suspect(offset, where);
         },
+        lost: (offset, length) => lost.overlaps(offset, length),
+        filled: (offset, length) => lost.written(offset, length),
         fenced: (offset, length, everywhere) => this.#scrubbing.fences(offset, length, everywhere),
         activeFailed: (_op, errno) => this.#succession.activeRefused(errno),
         readRepaired: (offset, length, errno) => {
@@ -136,7 +140,8 @@ export class Volume implements VolumeControl, Device {
     });
     const copies: Copies = new Copies(path, settings);
     const pace = new BackgroundPace(clock, options.settings);
-    const keeper = new RecordKeeper({ record, records, log, mirrors: () => copies.records() });
+    const keeper = new RecordKeeper({ record, records, log, mirrors: () => copies.records(), lost: () => lost.any });
+    const lost: LostRanges = new LostRanges({ ...world, keeper, extentBytes });
     const recovery = new Recovery({ intents, copies, clock, sizeBytes, fresh: options.fresh ?? false });
     const journaling = new Journaling({ ...world, path, copies, keeper, files: options.journals });
     const journalRecovery: JournalRecovery = new JournalRecovery({
@@ -147,7 +152,7 @@ export class Volume implements VolumeControl, Device {
       unsure: () => recovery.pending,
       begin: (copy) => void this.#mirroring.begin(copy),
     });
-    const parts = { ...world, path, intents, sums, copies, keeper, journaling, journalRecovery, lock: path.lock };
+    const parts = { ...world, path, intents, sums, lost, copies, keeper, journaling, journalRecovery, lock: path.lock };
     const events = new CopyWatch({
       ...parts,
       activeBack: () => {
@@ -176,6 +181,7 @@ export class Volume implements VolumeControl, Device {
     this.#intents = intents;
     this.#copies = copies;
     this.#keeper = keeper;
+    this.#lost = lost;
     this.#opener = opener;
     this.#pace = pace;
     this.#recovery = recovery;
@@ -235,6 +241,11 @@ export class Volume implements VolumeControl, Device {
 
   get scrubReport(): ScrubReport | null {
     return this.#scrubbing.report;
+  }
+
+  /** What no copy can give. */
+  get lostBytes(): number {
+    return this.#lost.bytes;
   }
 
   get markedExtents(): number {
@@ -367,6 +378,7 @@ export class Volume implements VolumeControl, Device {
     this.#activeWatch.close();
     this.#recovery.close();
     this.#scrubbing.close();
+    this.#lost.close();
     for (const copy of this.#copies.list) copy.mirror?.stop();
     this.#intents.dropWaiters();
     await within(

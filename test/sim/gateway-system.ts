@@ -121,6 +121,7 @@ class GatewayIncarnation implements Incarnation {
       isMarked: () => true,
       isDoubtful: () => false,
       isClean: () => false,
+      isLost: () => false,
     };
     const sums = new RegionSums(options);
     for (const region of regions) sums.verify(region, sum(contents.subarray(region * REGION_BYTES, (region + 1) * REGION_BYTES)));

@@ -15,6 +15,7 @@ import { MemoryDevice } from './memory-device.js';
 import { MemoryRecords } from './memory-records.js';
 import { QuietLog } from './quiet-log.js';
 import { turns } from './scripted-node.js';
+import { TestLost } from './test-lost.js';
 import { WatchedRequest } from './upstream-rig.js';
 
 /** Not xxh64, but as good for tests: equal bytes, equal sums. */
@@ -47,6 +48,7 @@ export class PathRig {
   readonly clock = new ManualClock();
   readonly records: MemoryRecords;
   readonly hasher = new TestHasher();
+  readonly lost = new TestLost();
   readonly throttle = new Throttle(this.clock, 1e12, 1e6);
   readonly source: MemoryDevice;
   readonly intents: IntentLog;
@@ -88,6 +90,7 @@ export class PathRig {
       isMarked: (extent) => this.intents.isMarked(extent),
       isDoubtful: () => false,
       isClean: (extent) => this.intents.isClean(extent),
+      isLost: (offset, length) => this.lost.overlaps(offset, length),
     });
     this.path = new IoPath({
       sizeBytes: this.sizeBytes,
@@ -101,6 +104,8 @@ export class PathRig {
       events: {
         wrong: (offset) => this.wrong.push(offset),
         fenced: (offset) => this.fenced.has(offset),
+        lost: (offset, length) => this.lost.overlaps(offset, length),
+        filled: (offset, length) => this.lost.filled(offset, length),
         activeFailed: (op, errno) => this.activeFailed(op, errno),
         readRepaired: (offset, length) => this.readRepairs.push(`${offset}+${length}`),
       },
@@ -112,6 +117,8 @@ export class PathRig {
       device,
       sizeBytes: this.sizeBytes,
       regionBytes: this.regionBytes,
+      blockBytes: 128,
+      lost: this.lost,
       blank: false,
       reverse: false,
       settings: () => ({ queueBytesMax, whenFull }),

@@ -68,6 +68,7 @@ function volumeNamed(name: string, more: Partial<VolumeView> = {}): VolumeView {
     journal: null,
     mirrors: [],
     clients: ['127.0.0.1:43122'],
+    lostBytes: 0,
     scrub: null,
     lastFlip: null,
     ...more,

@@ -84,6 +84,7 @@ const volume: VolumeView = {
   mirrors: [mirror],
   journal: { state: 'ready', reason: null, usedBytes: 4096, sizeBytes: 8192, covers: ['b'] },
   clients: ['x', 'y'],
+  lostBytes: 0,
   scrub: null,
   lastFlip: null,
 };

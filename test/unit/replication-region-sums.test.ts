@@ -22,6 +22,7 @@ class Rig {
   readonly intents: IntentLog;
   readonly sums: RegionSums;
   /** Offsets of regions where an old request may land. */
+  readonly lost = new Set<number>();
   readonly doubtful = new Set<number>();
 
   constructor(readonly records = new MemoryRecords()) {
@@ -44,6 +45,7 @@ class Rig {
       isMarked: (extent) => this.intents.isMarked(extent),
       isDoubtful: (offset) => this.doubtful.has(offset),
       isClean: (extent) => this.intents.isClean(extent),
+      isLost: (offset) => this.lost.has(offset),
     });
   }
 

@@ -38,6 +38,7 @@ class Rig extends PathRig {
       hasher: this.hasher,
       throttle: this.throttle,
       clock: this.clock,
+      isLost: (offset, length) => this.lost.overlaps(offset, length),
       found: (mismatch) => this.found.push(mismatch),
     });
     return new Scrub({

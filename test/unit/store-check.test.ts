@@ -67,6 +67,7 @@ const SOUND: [string, unknown][] = [
   ['doubt/vol0/a/vol0/00000000', { offset: 512, end: 1024, segments: [{ offset: 512, end: 1024, data: new Uint8Array(512) }] }],
   ['doubt/vol0/a/vol0/replay', [[0, 4096]]],
   ['damage/vol0', { format: 1, regions: [[65536, 'the copies differ']], more: false }],
+  ['lost/vol0/00000001', [[4 * 2 ** 20, 4 * 2 ** 20 + 512, 1]]],
   ['free/c/old', FREED],
   ['protection/vol0', PROTECTION],
   ['event/0000000000000001', EVENT],
@@ -120,7 +121,7 @@ test('a sound store has no finding, and its volumes are told', async ({ director
 
 const FOUND: [string, [string, unknown][], 'damage' | 'warning', RegExp][] = [
   ['a volume without its place', [['volume/vol0', { ...VOLUME, active: null }]], 'damage', /stored record of volume vol0 is damaged/],
-  ['a volume of a later format', [['volume/vol0', { ...VOLUME, format: 3 }]], 'damage', /format 3/],
+  ['a volume of a later format', [['volume/vol0', { ...VOLUME, format: 4 }]], 'damage', /format 4/],
   ['a volume with a journal that the record does not name', [['volume/vol0', { ...VOLUME, format: 2 }]], 'damage', /damaged/],
   ['a volume with a half mirror', [['volume/vol0', { ...VOLUME, mirrors: [{ id: 'm1' }] }]], 'damage', /at mirrors.0.target/],
   ['a mark of no extent', [['mark/vol0/x', 1]], 'damage', /names no extent/],
@@ -151,6 +152,9 @@ const FOUND: [string, [string, unknown][], 'damage' | 'warning', RegExp][] = [
   ['a target of two volumes', [['volume/vol1', { ...VOLUME, name: 'vol1', mirrors: [], active: MIRROR.target }]], 'damage', /also one of/],
   ['a target that is ours no more', [['ours/b/vol0', { volume: 'vol9' }]], 'damage', /names vol9|has no record/],
   ['damage that cannot be read', [['damage/vol0', { format: 1, regions: [['x', 1]], more: false }]], 'warning', /before a scrub/],
+  ['what is lost that cannot be read', [['lost/vol0/00000001', [[0, 512, 1]]]], 'damage', /all of it counts as lost/],
+  ['what is lost nowhere', [['lost/vol0/x', [[0, 512, 1]]]], 'damage', /names no extent/],
+  ['what is lost of no volume', [['lost/vol9/00000000', [[0, 512, -1]]]], 'damage', /volume vol9, which has no record/],
   ['a scrub that cannot be read', [['scrub/vol0', { format: 1, copies: [], progress: {} }]], 'warning', /begins anew/],
   [
     'a scrub of no volume',
