@@ -276,8 +276,6 @@ export class Copier {
       await this.#correct(run, data);
       return true;
     }
-    // Only one region, of which copies may differ from now on.
-    this.#options.sums.unverify(run.first);
     return this.#options.lost.declare(lost, 'the active target cannot read it, and no other copy has it');
   }
 
@@ -339,10 +337,16 @@ export class Copier {
   /** A region in pieces: what cannot be read is zero in what is given. Undefined: the source may refuse everything, or is another one by now. */
   async #salvage(run: Run, source: Device): Promise<Found | undefined> {
     const data = Buffer.alloc(run.length);
-    const lost = await this.#readPieces(source, data, run.offset, 0, run.length);
-    const lostBytes = lost.reduce((sum, { offset, end }) => sum + end - offset, 0);
-    const answers = lostBytes < run.length || (await this.#answersElsewhere(run, source));
-    return answers && !this.#stopped && this.#options.source() === source ? { data, lost } : undefined;
+    let lost = await this.#readPieces(source, data, run.offset, 0, run.length);
+    // It may have refused everything until a moment ago: only what it refuses between two answers is not there.
+    if (lost.length > 0 && (await this.#answers(run, source, lost))) {
+      const again = lost;
+      lost = [];
+      for (const { offset, end } of again)
+        lost.push(...(await this.#readPieces(source, data, run.offset, offset - run.offset, end - run.offset)));
+    }
+    const certain = lost.length === 0 || (await this.#answers(run, source, lost));
+    return certain && !this.#stopped && this.#options.source() === source ? { data, lost } : undefined;
   }
 
   /** Reads [from, to) of `data`, which begins at `offset` of the volume, and what cannot be read at once in halves. Gives what cannot be read at all. */
@@ -361,15 +365,18 @@ export class Copier {
     return [...first, ...(await this.#readPieces(source, data, offset, middle, to))];
   }
 
-  /** Does the source give any other region? One that refuses everything says nothing of this one. */
-  async #answersElsewhere(run: Run, source: Device): Promise<boolean> {
-    const { dirty } = this.#options;
-    const near = [run.first - 1, run.first + 1, 0, dirty.regions - 1].map((region) => region * dirty.regionBytes);
-    for (const offset of [this.#given, ...near]) {
-      if (offset < 0 || offset >= dirty.sizeBytes || offset === run.offset) continue;
-      const length = Math.min(dirty.regionBytes, dirty.sizeBytes - offset);
-      if ((await perform(source, new PromisedRequest(OP.READ, offset, length))) === 0) return true;
-    }
+  /** Does the source give anything but what is lost of this region? One that refuses everything says nothing of it. */
+  async #answers(run: Run, source: Device, lost: readonly LostPiece[]): Promise<boolean> {
+    const { dirty, blockBytes } = this.#options;
+    const regions = [run.first - 1, run.first + 1, 0, dirty.regions - 1].map((region) => region * dirty.regionBytes);
+    const others = [this.#given, ...regions].filter((offset) => offset >= 0 && offset < dirty.sizeBytes && offset !== run.offset);
+    const pieces = others.map((offset) => ({ offset, end: Math.min(dirty.sizeBytes, offset + dirty.regionBytes) }));
+    // The first block of it that is not lost.
+    let here = run.offset;
+    for (const { offset, end } of lost) if (offset === here) here = end;
+    if (here < run.offset + run.length) pieces.unshift({ offset: here, end: Math.min(run.offset + run.length, here + blockBytes) });
+    for (const { offset, end } of pieces)
+      if ((await perform(source, new PromisedRequest(OP.READ, offset, end - offset))) === 0) return true;
     return false;
   }
 

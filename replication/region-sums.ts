@@ -120,6 +120,11 @@ export class RegionSums {
     if (this.verified.has(region)) this.#unverify(region);
   }
 
+  /** The same for every region that the range touches. */
+  unverifyRange(offset: number, end: number): void {
+    for (let region = Math.floor(offset / this.regionBytes); region * this.regionBytes < end; region += 1) this.unverify(region);
+  }
+
   /** No checksum of a record counts for a while: what rests on them is not verified any more. */
   unverifyAll(): void {
     this.verified.clearAll();

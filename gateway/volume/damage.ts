@@ -87,6 +87,11 @@ export class Damage {
     return this.#regions.has(offset);
   }
 
+  /** Wrong on each copy alike. */
+  isRotten(offset: number): boolean {
+    return this.#regions.get(offset) === ROTTEN;
+  }
+
   offsets(): number[] {
     return [...this.#regions.keys()];
   }

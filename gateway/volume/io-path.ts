@@ -18,6 +18,9 @@ import { VolumeOp } from './volume-op.js';
 import type { VolumeSettings } from './volume-settings.js';
 
 export interface PathEvents extends ReadEvents {
+  /** Is some of it wrong on every copy? Then the write of a part must not make the rest look right: first `givesUp` must resolve. */
+  rotten(offset: number, length: number): boolean;
+  givesUp(offset: number, length: number): Promise<void>;
   /** Is some of it what no copy can give? */
   lost(offset: number, length: number): boolean;
   /** It was written, and is on the active target's stable storage. Resolves when a restart knows it, too; false: the volume closes before. */
@@ -207,6 +210,10 @@ export class IoPath implements Device {
   locked(op: VolumeOp): void {
     if (op.op === OP.READ) {
       this.#reads.locked(op);
+      return;
+    }
+    if (op.writes && this.#events.rotten(op.offset, op.length)) {
+      void this.#events.givesUp(op.offset, op.length).then(() => this.locked(op));
       return;
     }
     // Half of it on the disk would be read as all of it.

@@ -6,6 +6,7 @@
 // Record `lost/<volume>/<extent, 8 hex digits>`: [[offset, end, epoch], ...], bytes, in order, apart from each other, within the
 // extent; `epoch`: of the volume when its active target was the only one that may have them, or -1. One that cannot be read
 // counts as the whole extent. The volume's record says that there are some, so that no version overlooks them.
+import type { RegionSums } from '../../replication/region-sums.js';
 import { type Change, type Clock, type Log, type Records, sleep } from '../../replication/world.js';
 import { type Outcome, refuse, type VolumeFact } from '../control.js';
 import type { RecordKeeper } from './record-keeper.js';
@@ -53,6 +54,7 @@ export interface LostRangesOptions {
   extentBytes: number;
   records: Records;
   keeper: RecordKeeper;
+  sums: RegionSums;
   clock: Clock;
   log: Log;
   fact(fact: VolumeFact): void;
@@ -106,13 +108,19 @@ export class LostRanges {
    */
   declare(ranges: readonly { offset: number; end: number }[], reason: string): Promise<boolean> {
     const { epoch } = this.#options.keeper.record;
-    return this.#turn(() =>
-      this.#declare(
-        ranges.flatMap((range) => this.#split({ ...range, epoch })),
-        epoch,
-        reason,
-      ),
-    );
+    const pieces = ranges.flatMap((range) => this.#split({ ...range, epoch }));
+    // What is lost already the present active target may have no more than any other.
+    const fresh = (): LostRange[] => pieces.flatMap((piece) => this.#without(piece));
+    return this.#turn(() => this.#declare(fresh(), epoch, reason));
+  }
+
+  /** No copy has these ranges right, whichever is the active one. Resolves when that is durable, or the volume closes, or there are too many. */
+  async condemn(ranges: readonly { offset: number; end: number }[], reason: string): Promise<void> {
+    const pieces = ranges.flatMap((range) => this.#split({ ...range, epoch: NOBODY }));
+    while (!this.#closed && !this.#isFull(pieces)) {
+      if (await this.#turn(() => this.#declare(pieces, this.#options.keeper.record.epoch, reason))) return;
+      await sleep(this.#options.clock, RETRY_MS);
+    }
   }
 
   /** A host has written there, and the active target has it on stable storage: it may be read when this resolves to true. False: the volume closes. */
@@ -141,7 +149,8 @@ export class LostRanges {
   async #declare(pieces: readonly LostRange[], epoch: number, reason: string): Promise<boolean> {
     const { keeper, volume, log, fact } = this.#options;
     if (this.#closed) return false;
-    if (this.#count + pieces.length > RANGES_MAX) {
+    if (pieces.length === 0) return true;
+    if (this.#isFull(pieces)) {
       log.error({ volume }, `more than ${RANGES_MAX} ranges cannot be read from the active target: a mirror cannot become complete`);
       return false;
     }
@@ -157,6 +166,7 @@ export class LostRanges {
           record: { ...current, lost: true },
           changes: [...after].map(([extent, ranges]) => this.#change(extent, ranges)),
           durable: () => {
+            for (const { offset, end } of pieces) this.#options.sums.unverifyRange(offset, end);
             for (const [extent, ranges] of after) this.#put(extent, ranges);
           },
         };
@@ -220,6 +230,15 @@ export class LostRanges {
 
   #extentOf(offset: number): number {
     return Math.floor(offset / this.#options.extentBytes);
+  }
+
+  /** The parts of it that are not lost. */
+  #without(piece: LostRange): LostRange[] {
+    return this.#of(this.#extentOf(piece.offset)).reduce<LostRange[]>((left, lost) => subtract(left, lost), [piece]);
+  }
+
+  #isFull(more: readonly LostRange[]): boolean {
+    return this.#count + more.length > RANGES_MAX;
   }
 
   #of(extent: number): readonly LostRange[] {

@@ -137,6 +137,35 @@ export class Scrubbing {
     return false;
   }
 
+  /** Is some of it in a region that is wrong on every copy? */
+  rotten(offset: number, length: number): boolean {
+    return (this.#damage.count > 0 || this.#suspects.size > 0) && this.#rottenIn(offset, length).length > 0;
+  }
+
+  /**
+   * A host is about to write there, after which no checksum tells any more that the rest is wrong: the regions that are wrong on
+   * every copy are lost. Under their lock.
+   */
+  async giveUp(offset: number, length: number): Promise<void> {
+    const { sums, sizeBytes, lost } = this.#options;
+    const given = this.#rottenIn(offset, length);
+    const ranges = given.map((first) => ({ offset: first, end: Math.min(sizeBytes, first + sums.regionBytes) }));
+    await lost.condemn(ranges, 'every copy has it wrong, and a host wrote a part of it');
+    for (const first of given) {
+      this.#damage.delete(first);
+      this.#suspects.delete(first);
+    }
+    void this.#damage.save();
+  }
+
+  #rottenIn(offset: number, length: number): number[] {
+    const { regionBytes } = this.#options.sums;
+    const rotten: number[] = [];
+    for (let at = offset - (offset % regionBytes); at < offset + length; at += regionBytes)
+      if (this.#damage.isRotten(at) || this.#suspects.get(at) === 'every') rotten.push(at);
+    return rotten;
+  }
+
   /** Reads some of the copies back. Not null: they differ, which is no time to flip; what could be mended is. */
   async sample(): Promise<Outcome<never> | null> {
     const { sums, volume } = this.#options;

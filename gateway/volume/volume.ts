@@ -129,6 +129,8 @@ export class Volume implements VolumeControl, Device {
           log.error({ volume, offset, where }, 'a read gave bytes that are not those of the stored checksum');
           this.#scrubbing.suspect(offset, where);
         },
+        rotten: (offset, length) => this.#scrubbing.rotten(offset, length),
+        givesUp: (offset, length) => this.#scrubbing.giveUp(offset, length),
         lost: (offset, length) => lost.overlaps(offset, length),
         filled: (offset, length) => lost.written(offset, length),
         fenced: (offset, length, everywhere) => this.#scrubbing.fences(offset, length, everywhere),
@@ -141,7 +143,7 @@ export class Volume implements VolumeControl, Device {
     const copies: Copies = new Copies(path, settings);
     const pace = new BackgroundPace(clock, options.settings);
     const keeper = new RecordKeeper({ record, records, log, mirrors: () => copies.records(), lost: () => lost.any });
-    const lost: LostRanges = new LostRanges({ ...world, keeper, extentBytes });
+    const lost: LostRanges = new LostRanges({ ...world, keeper, sums, extentBytes });
     const recovery = new Recovery({ intents, copies, clock, sizeBytes, fresh: options.fresh ?? false });
     const journaling = new Journaling({ ...world, path, copies, keeper, files: options.journals });
     const journalRecovery: JournalRecovery = new JournalRecovery({

@@ -60,9 +60,23 @@ export class Aftermath {
     return draw < 0.65 ? this.#blackout() : true;
   }
 
+  /** What a disk could not read is written again: from then on it can be read everywhere. */
+  async #refill(): Promise<boolean> {
+    const { world, volumes } = this.#scene;
+    let any = false;
+    for (const volume of volumes) {
+      for (const block of world.worn.missing(volume.name, world.history)) {
+        any = true;
+        if (!(await this.#perform(volume, 'write', block, 1))) return false;
+      }
+    }
+    return !any || this.#quiet('settling after what was lost was written');
+  }
+
   /** The copies are alike. */
   async compare(): Promise<boolean> {
     const { world, volumes } = this.#scene;
+    if (!(await this.#refill())) return false;
     for (const volume of volumes) {
       const contents = await this.#readAll(volume);
       if (contents === null) return false;

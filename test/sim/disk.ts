@@ -1,6 +1,6 @@
 // A node's disk: 512-byte blocks behind a volatile cache. Writes are read back at once and survive a power loss only
 // after a flush or FUA; of what was not flushed, each block keeps its durable bytes or any cached version (torn, reordered).
-// Faults: latent I/O errors on ranges, silent corruption, no space left. Promises no order between unflushed blocks.
+// Faults: latent I/O errors on ranges, blocks that cannot be read until they are written, silent corruption, no space left. Promises no order between unflushed blocks.
 import assert from 'node:assert/strict';
 import type { Random } from './random.js';
 
@@ -39,6 +39,8 @@ export class SimDisk {
   /** 1: allocated. */
   readonly allocated: Uint8Array;
   readonly bad: BadRange[] = [];
+  /** Blocks that cannot be read before they are written. */
+  readonly worn = new Set<number>();
   /** Writes to blocks that are not allocated fail. */
   full = false;
   /** Its bytes were changed by other than writes. */
@@ -63,7 +65,7 @@ export class SimDisk {
 
   /** Copies [block, block + count) into `into`. False: an I/O error. */
   read(block: number, count: number, into: Buffer, at: number): boolean {
-    if (this.#isBad(block, count, 'reads')) return false;
+    if (this.#isBad(block, count, 'reads') || this.#isWorn(block, count)) return false;
     this.contents.copy(into, at, block * BLOCK_BYTES, (block + count) * BLOCK_BYTES);
     return true;
   }
@@ -75,6 +77,7 @@ export class SimDisk {
     for (let each = block; each < block + count; each += 1) {
       if (fails && this.#random.chance(0.5)) continue;
       const start = (each - block) * BLOCK_BYTES;
+      this.worn.delete(each);
       this.#put(each, data === null ? null : data.subarray(start, start + BLOCK_BYTES), ticket);
       this.allocated[each] = punch ? 0 : 1;
     }
@@ -193,6 +196,11 @@ export class SimDisk {
     }
     cached.durable = cached.versions[at].data ?? ZERO_BLOCK;
     cached.versions.splice(0, at + 1);
+  }
+
+  #isWorn(block: number, count: number): boolean {
+    for (let each = block; this.worn.size > 0 && each < block + count; each += 1) if (this.worn.has(each)) return true;
+    return false;
   }
 
   #isBad(block: number, count: number, kind: 'reads' | 'writes'): boolean {

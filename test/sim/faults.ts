@@ -19,6 +19,7 @@ export const FAULTS = [
   'leave',
   'gone',
   'eio',
+  'wear',
   'full',
   'contents',
   'rot',
@@ -53,6 +54,7 @@ const USUAL: Record<Fault, number> = {
   leave: 4,
   gone: 1,
   eio: 5,
+  wear: 2,
   full: 1,
   contents: 2,
   // Little is promised of what went bad, so that it would hide other flaws: in a theme of its own.
@@ -87,6 +89,7 @@ const THEMES: Partial<Record<Fault, number>>[] = [
   { flip: 3, zombie: 2, stall: 1, hang: 1, 'power-loss': 1 },
   { failover: 3, 'gateway-crash': 1, 'power-loss': 1, 'add-mirror': 1 },
   { eio: 3, flip: 1, failover: 1, scrub: 1, full: 1, 'power-loss': 1 },
+  { wear: 4, 'add-mirror': 2, flip: 2, 'gateway-crash': 2, scrub: 1, failover: 1 },
   { contents: 5, flip: 1, failover: 2, 'add-mirror': 1, reconnect: 1, scrub: 1 },
   { slow: 4, flip: 4, stall: 1, 'add-mirror': 1 },
   { 'journal-failure': 3, 'commit-failure': 3, policy: 3, 'gateway-crash': 1 },
@@ -223,6 +226,9 @@ function play(fault: Fault, stage: Stage): void {
       break;
     case 'eio':
       breakRange(stage, node, volume, later);
+      break;
+    case 'wear':
+      wear(stage, node, volume);
       break;
     case 'full':
       node.refused = true;
@@ -374,6 +380,22 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
   world.moment(`disk replaced ${fill === 0 ? 'blank' : 'foreign'}`);
   world.scheduler.after(random.range(0, 500), () => node.start());
   later(() => node.putDisksBack());
+}
+
+/** Some blocks that lie together, or not, cannot be read any more. */
+function wear(stage: Stage, node: SimNode, volume: string): void {
+  const { world, random } = stage;
+  const disk = diskOn(stage, node, volume);
+  if (disk === undefined) return;
+  for (let places = random.between(1, 3); places > 0; places -= 1) {
+    const first = random.int(disk.blocks);
+    const end = Math.min(disk.blocks, first + random.pick([1, 1, 2, 5, 12]));
+    world.trace(() => `blocks ${first} to ${end - 1} cannot be read any more on ${node.name}`);
+    for (let block = first; block < end; block += 1) {
+      disk.worn.add(block);
+      world.worn.add(volume, block, world.scheduler.nowMs);
+    }
+  }
 }
 
 function breakRange(stage: Stage, node: SimNode, volume: string, later: (run: () => void) => void): void {

@@ -8,6 +8,8 @@ const MIRROR_READS = 'gateway/volume/mirror-reads.ts';
 const READ_PATH = 'gateway/volume/read-path.ts';
 const HEDGING = 'gateway/volume/hedging.ts';
 const COPIER = 'replication/copier.ts';
+const LOST_RANGES = 'gateway/volume/lost-ranges.ts';
+const SCRUBBING = 'gateway/volume/scrubbing.ts';
 const MIRRORING = 'gateway/volume/mirroring.ts';
 const COMEBACK = 'gateway/upstream/comeback.ts';
 
@@ -41,6 +43,48 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     breaks: 'a host reads bytes that went bad on the active copy, though their checksum is known',
     edits: [{ file: READ_PATH, find: 'op.length >= sums.regionBytes && mirrors().length > 0', replace: 'op.length < 0' }],
     caughtBy: { weights: { 'add-mirror': 1, flip: 1 } },
+  },
+  {
+    name: '16-lost-ranges-read',
+    breaks: 'a host reads zeroes where a disk with a bad sector was copied',
+    edits: [{ file: SCRUBBING, find: 'if (this.#options.lost.fences(offset, length, everywhere)) return true;', replace: '' }],
+    caughtBy: { weights: { wear: 4, 'add-mirror': 2, flip: 2 } },
+  },
+  {
+    name: '16-lost-ranges-not-stored',
+    breaks: 'after a restart a host reads zeroes where a disk with a bad sector was copied',
+    edits: [
+      {
+        file: LOST_RANGES,
+        find: 'changes: [...after].map(([extent, ranges]) => this.#change(extent, ranges)),',
+        replace: 'changes: [],',
+      },
+    ],
+    caughtBy: { test: 'test/unit/volume-lost.test.ts' },
+  },
+  {
+    name: '16-write-into-lost-range-answered-too-soon',
+    breaks: 'after a restart a host cannot read what it has written where something was lost',
+    edits: [
+      {
+        file: IO_PATH,
+        find: 'void this.#events.filled(op.offset, op.length).then((durable) => this.#finish(op, durable ? 0 : ERRNO.ESHUTDOWN));',
+        replace: 'void this.#events.filled(op.offset, op.length);\n    this.#finish(op, 0);',
+      },
+    ],
+    caughtBy: { test: 'test/unit/volume-lost.test.ts' },
+  },
+  {
+    name: '16-lost-with-its-whole-disk',
+    breaks: 'what a disk refuses for a while, all of it, is given up',
+    edits: [
+      {
+        file: COPIER,
+        find: 'const certain = lost.length === 0 || (await this.#answers(run, source, lost));',
+        replace: 'const certain = true;',
+      },
+    ],
+    caughtBy: { test: 'test/unit/volume-lost.test.ts' },
   },
   {
     name: '17-hedged-read-of-a-mirror-that-lacks-writes',

@@ -371,6 +371,7 @@ class Run {
   #excused(operation: Operation): boolean {
     const { volume, block, count } = operation;
     if (operation.kind === 'zeroes' && operation.errno === ERRNO.ENOTSUP) return true;
+    if (operation.errno === ERRNO.EIO && operation.kind === 'read' && this.world.worn.excuses(operation, this.world.history)) return true;
     if (operation.errno === ERRNO.EIO && operation.kind === 'read' && this.world.rotten.touches(volume, block, count)) return true;
     if (this.#mediaErrors && (operation.errno === ERRNO.EIO || operation.errno === ERRNO.ENOSPC)) return true;
     return operation.errno === ERRNO.EIO && operation.completedMs - operation.invokedMs >= GIVE_UP_MS;

@@ -8,6 +8,7 @@ import type { NodeFeatures } from './node-handshake.js';
 import { SimNode } from './node.js';
 import { Random } from './random.js';
 import { Rotten } from './rotten.js';
+import { Worn } from './worn.js';
 import { SimStore } from './records.js';
 import { Scheduler } from './scheduler.js';
 
@@ -31,6 +32,8 @@ export class SimWorld {
   readonly history = new History();
   /** Blocks of which a copy went bad: where no checksum was known of them hosts may see that. */
   readonly rotten = new Rotten();
+  /** Blocks that a copy could not read any more. */
+  readonly worn = new Worn();
   /** How often each thing happened. */
   readonly counts = new Map<string, number>();
   /** And when last. */

@@ -104,6 +104,8 @@ export class PathRig {
       events: {
         wrong: (offset) => this.wrong.push(offset),
         fenced: (offset) => this.fenced.has(offset),
+        rotten: () => false,
+        givesUp: async () => {},
         lost: (offset, length) => this.lost.overlaps(offset, length),
         filled: (offset, length) => this.lost.filled(offset, length),
         activeFailed: (op, errno) => this.activeFailed(op, errno),

@@ -183,7 +183,8 @@ test('a disk that refuses everything loses nothing: it may come back', async () 
   const rig = await written();
   rig.nodes.a.fail = ({ command }) => (command === READ ? ERRNO.EIO : 0);
   assert((await rig.finish(rig.volume.addMirror(target('b'), 'test'))).ok);
-  await rig.pass(60_000, 500);
+  const pieces = (): number => rig.nodes.a.log.filter((line) => /^read .*\+512$/.test(line)).length;
+  await rig.until(() => pieces() > 64, 'it is read piece by piece, again and again', 300_000);
   assert.equal(rig.volume.lostBytes, 0);
   rig.nodes.a.fail = () => 0;
   await rig.until(() => rig.state('b') === 'synced', 'in step');
@@ -260,6 +261,19 @@ test('a mirror that comes later lacks the same, however it is copied', async () 
   await rig.stop();
 });
 
+test('what is lost stays lost when the next active target cannot read it either, and then can', async () => {
+  const rig = await salvaged();
+  await flip(rig, 'b');
+  breakSectors(rig.nodes.b, { offset: BAD - 512, length: 1024 });
+  await rig.finish(rig.volume.removeMirror(target('a'), 'test'));
+  await rig.addMirror('c');
+  assert.deepEqual(lostFacts(rig), [`${BAD}+512`, `${BAD - 512}+512`]);
+  rig.nodes.b.fail = () => 0;
+  assert.equal(await read(rig, BAD, 512), ERRNO.EIO);
+  assert.deepEqual(await read(rig, BAD - 512, 512), filled(9, 512));
+  await rig.stop();
+});
+
 test('a scrub finds no damage in what is lost, and overwrites nothing there', async () => {
   const rig = await salvaged();
   rig.nodes.a.fail = () => 0;
@@ -300,5 +314,32 @@ test('many bad sectors, also at the ends of the disk, are lost and nothing else'
   }
   await rig.stop();
 });
+
+for (const found of ['by a scrub', 'by a read'] as const) {
+  test(`a region that went bad alike on every copy, found ${found}: a write of a part lets nobody read the rest`, async () => {
+    const rig = await written();
+    await rig.addMirror('b');
+    assert((await rig.finish(rig.volume.scrub('test'))).ok);
+    for (const node of [rig.nodes.a, rig.nodes.b]) node.bytes.fill(0xdd, REGION, REGION + 8);
+    if (found === 'by a scrub') assert((await rig.finish(rig.volume.scrub('test'))).ok);
+    assert.equal(await read(rig, REGION, 1024), ERRNO.EIO);
+    await write(rig, REGION + 900, filled(7, 24));
+    await rig.pass(15_000, 250);
+    assert.deepEqual(await read(rig, REGION + 900, 24), filled(7, 24));
+    assert.equal(await read(rig, REGION, 512), ERRNO.EIO);
+    assert.equal(await read(rig, REGION, 1024), ERRNO.EIO);
+    assert.equal(rig.volume.lostBytes, 1000);
+    await flip(rig, 'b');
+    const again = await rig.restarted();
+    assert.equal(await read(again, REGION, 512), ERRNO.EIO);
+    await again.until(() => again.state('a') === 'synced', 'in step');
+    await write(again, REGION, filled(8, 1024));
+    assert.deepEqual(await read(again, REGION, 1024), filled(8, 1024));
+    assert.equal(again.volume.lostBytes, 0);
+    await again.pass(15_000, 250);
+    assert.deepEqual(await read(again, REGION, 1024), filled(8, 1024));
+    await again.stop();
+  });
+}
 
 test.run();
