@@ -57,7 +57,7 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
   {
     name: '2-late-read-counts-though-written-since',
     breaks: 'a copy puts what a slow source read long ago over a write that came since',
-    edits: [{ file: COPIER, find: 'watch.touched ? undefined : data', replace: 'data' }],
+    edits: [{ file: COPIER, find: 'watch.touched ? undefined : found', replace: 'found' }],
     caughtBy: { test: 'test/unit/replication-rot.test.ts' },
   },
   {

@@ -75,6 +75,12 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { test: 'test/unit/volume-lost.test.ts' },
   },
   {
+    name: '16-write-of-a-part-heals-the-rest',
+    breaks: 'a host reads what every copy has wrong once some of that region was written',
+    edits: [{ file: IO_PATH, find: 'op.writes && this.#events.rotten(op.offset, op.length)', replace: 'op.length < 0' }],
+    caughtBy: { test: 'test/unit/volume-lost.test.ts' },
+  },
+  {
     name: '16-lost-with-its-whole-disk',
     breaks: 'what a disk refuses for a while, all of it, is given up',
     edits: [
