@@ -143,8 +143,9 @@ export class Aftermath {
       known = false;
       if ((await this.#scrub(volume)) === null || !(await this.#quiet('settling after another scrub'))) return false;
     }
-    // It was declared right, because it is the active one and nobody could tell that it is a few bytes that are wrong.
-    if (this.#copiesOf(volume).length < copies.length) return true;
+    // It was declared right, because it is the active one and nobody could tell that it is a few bytes that are wrong; others may be copied from it since.
+    const left = this.#copiesOf(volume);
+    if (!copies.every((node) => left.includes(node))) return true;
     const after = regionOf(wrong);
     const mended = after.equals(right);
     const crashed = this.#scene.ended() > lives;

@@ -384,9 +384,11 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
 
 /** Some blocks that lie together, or not, cannot be read any more. */
 function wear(stage: Stage, node: SimNode, volume: string): void {
-  const { world, random } = stage;
+  const { world, random, status } = stage;
+  const { active, mirrors } = status(volume);
   const disk = diskOn(stage, node, volume);
-  if (disk === undefined) return;
+  // Of what a spare cannot read nobody is told before it is a copy.
+  if (disk === undefined || ![active, ...mirrors.map((mirror) => mirror.node)].includes(node.name)) return;
   for (let places = random.between(1, 3); places > 0; places -= 1) {
     const first = random.int(disk.blocks);
     const end = Math.min(disk.blocks, first + random.pick([1, 1, 2, 5, 12]));
