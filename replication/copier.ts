@@ -48,6 +48,8 @@ export interface CopierOptions {
   sourceRefused(offset: number, length: number, errno: number): void;
   /** Reads a range from another copy that lacks nothing there, under its lock; null: there is none, or it does not answer in time. */
   elsewhere(offset: number, length: number, isRight: (data: Buffer) => boolean): Promise<Buffer | null>;
+  /** Is there another copy that lacks nothing there, whether it answers or not? */
+  mayBeElsewhere(offset: number, length: number): boolean;
   /** The source's bytes of a region are not those of its checksum. `foundElsewhere`: another copy had the right ones, which are copied. */
   sourceWrong(offset: number, foundElsewhere: boolean): void;
 }
@@ -61,6 +63,9 @@ export class Copier {
   readonly #refused = new Map<number, { tries: number; notBeforeMs: number }>();
   #refusedBy: Device | null = null;
   #refusedInARow = 0;
+  /** Writes that failed on the source, and how many of them a flush has come after. */
+  #failures = 0;
+  #flushedFailures = 0;
   /** Offset of a region that the source gave lately; -1: none. */
   #given = -1;
   #cursor = 0;
@@ -104,6 +109,11 @@ export class Copier {
   wrote(offset: number, length: number): void {
     this.#zeroes.forget(offset, length);
     this.#options.blank?.clearTouched(offset, length);
+  }
+
+  /** A write failed on the source: who knows what of it is there, and it would go with the source's power. */
+  sourceUnsure(): void {
+    this.#failures += 1;
   }
 
   /** The target is another than it was: nothing there is known to be zero. */
@@ -282,6 +292,7 @@ export class Copier {
   /** Undefined: the source refused, the regions stay dirty and are tried again later. */
   async #read(run: Run): Promise<Found | undefined> {
     const source = this.#options.source();
+    if (!(await this.#flushed(source))) return undefined;
     const request = new PromisedRequest(OP.READ, run.offset, run.length);
     const errno = await perform(source, request);
     if (errno === 0) {
@@ -294,12 +305,26 @@ export class Copier {
     this.#refusedBy = source;
     const data = await this.#fromElsewhere(run);
     if (data !== null) return { data, lost: [] };
-    if (this.#isGivenUp(run)) {
+    if (this.#mayGiveUp(run)) {
       const salvaged = await this.#salvage(run, source);
-      if (salvaged !== undefined) return salvaged;
+      if (salvaged !== undefined && this.#isKnown(run, salvaged.lost)) return salvaged;
     }
     this.#wasRefused(run);
     return undefined;
+  }
+
+  /** What is read next would survive the source's loss of power. False: it refuses to flush, and is left alone for a while. */
+  async #flushed(source: Device): Promise<boolean> {
+    while (this.#flushedFailures < this.#failures) {
+      const covered = this.#failures;
+      if ((await perform(source, new PromisedRequest(OP.FLUSH, 0, 0))) !== 0) {
+        this.#resting = true;
+        this.#wakeLater();
+        return false;
+      }
+      this.#flushedFailures = covered;
+    }
+    return true;
   }
 
   /** One region that another mirror has. */
@@ -310,9 +335,22 @@ export class Copier {
     return elsewhere(run.offset, run.length, (data) => known === null || hasher.sum(data) === known);
   }
 
-  #isGivenUp(run: Run): boolean {
+  /** Not while there is a copy that has it, though that does not answer now. */
+  #mayGiveUp(run: Run): boolean {
     if (run.regions > 1) return false;
-    return (this.#refused.get(run.first)?.tries ?? 0) >= TRIES || this.#options.lost.overlaps(run.offset, run.length);
+    const { lost, mayBeElsewhere } = this.#options;
+    return lost.overlaps(run.offset, run.length) || (this.#isTried(run) && !mayBeElsewhere(run.offset, run.length));
+  }
+
+  /** Was it asked for often enough, or is no more of it refused than what is lost already? */
+  #isKnown(run: Run, pieces: readonly LostPiece[]): boolean {
+    const { lost, mayBeElsewhere } = this.#options;
+    if (this.#isTried(run) && !mayBeElsewhere(run.offset, run.length)) return true;
+    return pieces.every(({ offset, end }) => lost.overlaps(offset, end - offset));
+  }
+
+  #isTried(run: Run): boolean {
+    return (this.#refused.get(run.first)?.tries ?? 0) >= TRIES;
   }
 
   /** From now on each region by itself, and after all others. */

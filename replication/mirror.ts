@@ -64,6 +64,7 @@ export class Mirror implements ReadableCopy {
       blank,
       progressed: () => this.#look(),
       elsewhere: (offset, length, isRight) => readElsewhere(options.others(), options.clock, offset, length, isRight),
+      mayBeElsewhere: (offset, length) => options.others().some((other) => other.mayHave(offset, length)),
       sourceWrong: (offset, foundElsewhere) => options.sourceWrong(offset, foundElsewhere),
       sourceRefused: (offset, length, errno) => {
         this.#reason = `the active target refused to read ${length} bytes at ${offset} (error ${errno}); it is tried again`;
@@ -261,6 +262,10 @@ export class Mirror implements ReadableCopy {
     return this.#up && this.#everSynced && this.#distrust === null && this.#condition !== 'failed' && this.holds(offset, length);
   }
 
+  mayHave(offset: number, length: number): boolean {
+    return this.#everSynced && this.#condition !== 'failed' && !this.dirty.anyIn(offset, length);
+  }
+
   read(request: DeviceRequest): void {
     this.#options.device.submit(request);
   }
@@ -273,6 +278,7 @@ export class Mirror implements ReadableCopy {
   /** A write of unknown outcome: the copies may differ there. Under the write's lock. */
   doubt(offset: number, length: number): void {
     this.#copier.wrote(offset, length);
+    this.#copier.sourceUnsure();
     this.dirty.setRange(offset, length);
     this.#slip('a write failed on the active target');
     this.#copier.poke();

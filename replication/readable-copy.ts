@@ -9,6 +9,8 @@ export interface ReadableCopy {
   /** May it answer a read of this range now? Asked again when the answer is there. */
   mayRead(offset: number, length: number): boolean;
   read(request: DeviceRequest): void;
+  /** Does it lack nothing there, whether it answers or not? What is on its way to it counts as there. */
+  mayHave(offset: number, length: number): boolean;
 }
 
 /** The first of the copies whose bytes are right; null: none has them, or answers in time. Under the range's lock. */

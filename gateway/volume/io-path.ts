@@ -213,9 +213,13 @@ export class IoPath implements Device {
       return;
     }
     if (op.writes && this.#events.rotten(op.offset, op.length)) {
-      void this.#events.givesUp(op.offset, op.length).then(() => this.locked(op));
+      void this.#events.givesUp(op.offset, op.length).then(() => this.#mark(op));
       return;
     }
+    this.#mark(op);
+  }
+
+  #mark(op: VolumeOp): void {
     // Half of it on the disk would be read as all of it.
     if (op.writes && this.#events.lost(op.offset, op.length)) op.fua = true;
     if (op.writes && this.#mirrors.length > 0) {

@@ -114,26 +114,26 @@ export class LostRanges {
     return this.#turn(() => this.#declare(fresh(), epoch, reason));
   }
 
-  /** No copy has these ranges right, whichever is the active one. Resolves when that is durable, or the volume closes, or there are too many. */
-  async condemn(ranges: readonly { offset: number; end: number }[], reason: string): Promise<void> {
+  /** No copy has these ranges right, whichever is the active one. True: that is durable. False: the volume closes, or there are too many. */
+  async condemn(ranges: readonly { offset: number; end: number }[], reason: string): Promise<boolean> {
     const pieces = ranges.flatMap((range) => this.#split({ ...range, epoch: NOBODY }));
     while (!this.#closed && !this.#isFull(pieces)) {
-      if (await this.#turn(() => this.#declare(pieces, this.#options.keeper.record.epoch, reason))) return;
+      if (await this.#turn(() => this.#declare(pieces, this.#options.keeper.record.epoch, reason))) return true;
       await sleep(this.#options.clock, RETRY_MS);
     }
+    return false;
   }
 
   /** A host has written there, and the active target has it on stable storage: it may be read when this resolves to true. False: the volume closes. */
   written(offset: number, length: number): Promise<boolean> {
-    return this.#turn(() => this.#remove({ offset, end: offset + length }));
+    return this.#turn(() => this.#remove(this.#split({ offset, end: offset + length, epoch: NOBODY })));
   }
 
   /** There is no copy but the active one: what only that may have is nowhere else missing. */
   onlyActive(): void {
     if (!this.any) return;
     const { epoch } = this.#options.keeper.record;
-    const own = [...this.#extents.values()].flat().filter((range) => range.epoch === epoch);
-    for (const { offset, end } of own) void this.#turn(() => this.#remove({ offset, end }));
+    void this.#turn(() => this.#remove([...this.#extents.values()].flat().filter((range) => range.epoch === epoch)));
   }
 
   close(): void {
@@ -184,15 +184,12 @@ export class LostRanges {
     return true;
   }
 
-  async #remove(range: { offset: number; end: number }): Promise<boolean> {
-    const pieces = this.#split({ ...range, epoch: NOBODY });
+  async #remove(pieces: readonly LostRange[]): Promise<boolean> {
     const after = new Map<number, LostRange[]>();
     for (const piece of pieces) {
       const extent = this.#extentOf(piece.offset);
-      const ranges = this.#of(extent);
-      const left = subtract(ranges, piece);
-      if (left.length !== ranges.length || left.some((each, at) => each.offset !== ranges[at].offset || each.end !== ranges[at].end))
-        after.set(extent, left);
+      const ranges = after.get(extent) ?? this.#of(extent);
+      if (ranges.some(({ offset, end }) => offset < piece.end && end > piece.offset)) after.set(extent, subtract(ranges, piece));
     }
     if (after.size === 0) return true;
     const stored = await this.#store(() => [...after].map(([extent, ranges]) => this.#change(extent, ranges)));

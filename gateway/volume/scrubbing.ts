@@ -150,7 +150,7 @@ export class Scrubbing {
     const { sums, sizeBytes, lost } = this.#options;
     const given = this.#rottenIn(offset, length);
     const ranges = given.map((first) => ({ offset: first, end: Math.min(sizeBytes, first + sums.regionBytes) }));
-    await lost.condemn(ranges, 'every copy has it wrong, and a host wrote a part of it');
+    if (!(await lost.condemn(ranges, 'every copy has it wrong, and a host wrote a part of it'))) return;
     for (const first of given) {
       this.#damage.delete(first);
       this.#suspects.delete(first);

@@ -55,6 +55,12 @@ export const COPY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { weights: { 'add-mirror': 2, slow: 1, 'remove-mirror': 1, reconnect: 1 } },
   },
   {
+    name: '2-copy-of-what-is-left-of-a-failed-write',
+    breaks: 'a mirror has of a write that failed what the source lost with its power, and nobody knows',
+    edits: [{ file: COPIER, find: 'while (this.#flushedFailures < this.#failures)', replace: 'while (this.#failures < 0)' }],
+    caughtBy: { test: 'test/unit/volume-returns.test.ts' },
+  },
+  {
     name: '2-late-read-counts-though-written-since',
     breaks: 'a copy puts what a slow source read long ago over a write that came since',
     edits: [{ file: COPIER, find: 'watch.touched ? undefined : found', replace: 'found' }],

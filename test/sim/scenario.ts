@@ -365,7 +365,8 @@ class Run {
 
   /** Were bytes changed behind the gateway's back, or refused? */
   #damaged(): boolean {
-    return this.world.nodes.some((node) => node.refused || [...node.disks.values()].some((disk) => disk.tampered));
+    // A disk that was given back is gone.
+    return this.world.rotten.any || this.world.nodes.some((node) => node.refused || [...node.disks.values()].some((disk) => disk.tampered));
   }
 
   #excused(operation: Operation): boolean {

@@ -30,6 +30,8 @@ export class Warden {
   readonly #asked = new Map<string, string[]>();
   /** Volumes whose operator decided against what a verdict asks for. */
   readonly #overruled = new Set<string>();
+  /** Where the last copy of each volume was copied from when it began. */
+  readonly #begunFrom = new Map<string, string>();
   #restingSinceMs: number | null = null;
 
   constructor(world: SimWorld, plan: AlarmPlan) {
@@ -54,10 +56,12 @@ export class Warden {
 
   begins(copy: CopyUnderWay, running: readonly CopyUnderWay[]): void {
     const { policy, limits } = this.#plan;
+    this.#begunFrom.set(copy.volume, copy.source);
     if (policy.mirror.standing > 0 || this.#isAsked(copy)) return;
     // A volume takes one place, also when a copy that it had given up comes back while another begins.
     const counted = running.filter((each) => !this.#isAsked(each) && each.volume !== copy.volume);
-    const beside = counted.filter((each) => each.source === copy.source).length;
+    // A failover may have brought one here since it got its turn.
+    const beside = counted.filter((each) => (this.#begunFrom.get(each.volume) ?? each.source) === copy.source).length;
     if (counted.length < limits.inAll && beside < limits.perNode) return;
     this.#note(`${copy.volume} begins a copy while ${counted.length} are under way, ${beside} of them from ${copy.source}`);
   }

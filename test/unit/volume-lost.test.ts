@@ -218,6 +218,41 @@ test('what another mirror has is copied from there', async () => {
   await rig.stop();
 });
 
+test('what a mirror has that is away is not given up', async () => {
+  const rig = await written();
+  await rig.addMirror('b');
+  breakSectors(rig.nodes.a, { offset: BAD, length: 512 });
+  rig.nodes.b.up = false;
+  rig.nodes.b.cut();
+  assert((await rig.finish(rig.volume.addMirror(target('c'), 'test'))).ok);
+  await rig.pass(30_000, 250);
+  assert.equal(rig.volume.lostBytes, 0);
+  rig.nodes.b.up = true;
+  await rig.until(() => rig.state('c') === 'synced', 'in step');
+  assert.deepEqual(rig.nodes.c.bytes, rig.nodes.b.bytes);
+  assert.deepEqual(lostFacts(rig), []);
+  await rig.stop();
+});
+
+test('a region of which something is lost already loses no more because a read is refused for a moment', async () => {
+  const rig = await salvaged();
+  rig.nodes.b.up = false;
+  rig.nodes.b.cut();
+  await rig.until(() => rig.state('b') === 'lost', 'it is away');
+  await write(rig, REGION, filled(7, 100));
+  await rig.pass(4000);
+  breakSectors(rig.nodes.a, { offset: BAD, length: 512 }, { offset: REGION, length: 512 });
+  rig.nodes.b.up = true;
+  await rig.pass(3000);
+  assert.notEqual(rig.state('b'), 'synced');
+  breakSectors(rig.nodes.a, { offset: BAD, length: 512 });
+  await rig.until(() => rig.state('b') === 'synced', 'in step');
+  assert.equal(rig.volume.lostBytes, 512);
+  await flip(rig, 'b');
+  assert.deepEqual(await read(rig, REGION, 100), filled(7, 100));
+  await rig.stop();
+});
+
 test('an active target that answers after all is believed as long as it is the active one', async () => {
   const rig = await salvaged();
   rig.nodes.a.fail = () => 0;

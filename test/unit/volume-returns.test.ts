@@ -2,6 +2,7 @@
 // before it is whole; one with somebody else's data is left alone; an active target like that is never served from.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import { ERRNO } from '../../replication/device.js';
 import { MemoryJournals } from '../support/memory-journals.js';
 import { MemoryLatch } from '../support/memory-latch.js';
 import type { ScriptedNode } from '../support/scripted-node.js';
@@ -10,6 +11,8 @@ import { filled } from '../support/upstream-rig.js';
 import { target, VolumeRig } from '../support/volume-rig.js';
 
 const test = suite('volume/returns');
+const READ = 0;
+const WRITE = 1;
 
 /** A volume with contents on a, mirrored on b, all flushed. */
 async function written(): Promise<VolumeRig> {
@@ -214,5 +217,31 @@ for (const role of ['active target', 'mirror'] as const) {
     await again.stop();
   });
 }
+
+test('what is left of a write that failed is not copied before the active target would keep it', async () => {
+  const rig = await VolumeRig.start();
+  const { a, b } = rig.nodes;
+  a.volatile = true;
+  // So that the mirror cannot take over.
+  a.fail = ({ command, offset }) => (command === READ && offset === 0 ? ERRNO.EIO : 0);
+  assert((await rig.finish(rig.volume.addMirror(target('b'), 'test'))).ok);
+  await rig.pass(2000);
+  assert.equal(rig.volume.mirrors()[0].dirtyBytes, 1024);
+  a.hold = ({ command }) => command === WRITE;
+  const write = rig.write(8192, filled(7, 1024));
+  await turns();
+  a.hold = () => false;
+  // All of it is there, and the answer says otherwise.
+  const [held] = a.held;
+  held.land();
+  held.answer(ERRNO.EIO);
+  await rig.until(() => write.errno !== null, 'it is answered');
+  await rig.until(() => b.bytes[8192] === 7, 'it is copied');
+  a.crash();
+  await rig.pass(3000);
+  assert.equal(rig.volume.service.state, 'served');
+  assert.deepEqual(a.bytes.subarray(8192, 9216), b.bytes.subarray(8192, 9216));
+  await rig.stop();
+});
 
 test.run();
