@@ -207,7 +207,7 @@ test('what is copied while the copies flush counts as lacking until the next swe
   await rig.written(0);
   const [, copy] = rig.copies;
   rig.source.completion = 'held';
-  copy.mirror!.doubt(0, 1024);
+  copy.mirror!.copyAgain(0, 1024);
   await turns(5);
   const read = rig.source.held.findIndex(({ op }) => op === OP.READ);
   assert(read >= 0, 'the copier reads under its lock');
