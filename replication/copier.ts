@@ -224,7 +224,10 @@ export class Copier {
         );
         if (inTime !== undefined) found = inTime.read;
         else [entry, found] = await this.#awaitUnlocked(run, reading, entry);
-        if (found !== undefined && !(await this.#settle(run, found))) found = undefined;
+        if (found !== undefined && !(await this.#settle(run, found))) {
+          this.#wasRefused(run);
+          found = undefined;
+        }
       }
       if (!this.#stopped && found !== undefined) {
         for (let region = run.first; region < run.first + run.regions; region += 1) this.#refused.delete(region);

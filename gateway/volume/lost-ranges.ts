@@ -67,6 +67,8 @@ export class LostRanges {
   #bytes = 0;
   /** Changes, one after the other. */
   #turns: Promise<unknown> = Promise.resolve();
+  /** What a commit of unknown outcome may have stored is being put right: until then nothing more is declared. */
+  #mending = false;
   #closed = false;
 
   /** Reads what is stored. */
@@ -107,6 +109,7 @@ export class LostRanges {
    * another by now.
    */
   declare(ranges: readonly { offset: number; end: number }[], reason: string): Promise<boolean> {
+    if (this.#mending) return Promise.resolve(false);
     const { epoch } = this.#options.keeper.record;
     const pieces = ranges.flatMap((range) => this.#split({ ...range, epoch }));
     // What is lost already the present active target may have no more than any other.
@@ -148,7 +151,7 @@ export class LostRanges {
 
   async #declare(pieces: readonly LostRange[], epoch: number, reason: string): Promise<boolean> {
     const { keeper, volume, log, fact } = this.#options;
-    if (this.#closed) return false;
+    if (this.#closed || this.#mending) return false;
     if (pieces.length === 0) return true;
     if (this.#isFull(pieces)) {
       log.error({ volume }, `more than ${RANGES_MAX} ranges cannot be read from the active target: a mirror cannot become complete`);
@@ -174,7 +177,11 @@ export class LostRanges {
     } catch (error) {
       log.warn({ volume, reason: (error as Error).message }, 'that a range cannot be read by anybody could not be stored');
       // Nobody knows whether it was. The turn after this one must not find more than memory has.
-      this.#turns = this.#turns.then(() => this.#store(() => [...after.keys()].map((extent) => this.#change(extent, this.#of(extent)))));
+      this.#mending = true;
+      void this.#turn(async () => {
+        await this.#store(() => [...after.keys()].map((extent) => this.#change(extent, this.#of(extent))));
+        this.#mending = false;
+      });
       return false;
     }
     for (const { offset, end } of pieces) {

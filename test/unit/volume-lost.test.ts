@@ -154,6 +154,8 @@ test('the records cannot be written: nothing is given up, and hosts are told not
   assert.deepEqual(lostFacts(rig), []);
   assert.notEqual(rig.state('b'), 'synced');
   assert.deepEqual(rig.nodes.b.bytes.subarray(REGION, BAD), Buffer.alloc(512));
+  const tries = rig.nodes.a.log.filter((line) => line === `read ${REGION}+1024`).length;
+  assert(tries > 20 && tries < 80, `${tries} tries in 30 s`);
   rig.records.failing = null;
   await rig.until(() => rig.state('b') === 'synced', 'in step');
   assert.equal(rig.volume.lostBytes, 512);
