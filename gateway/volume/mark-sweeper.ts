@@ -22,6 +22,8 @@ export interface SweeperOptions {
   log: Log;
   /** The active copy first. */
   copies(): readonly Copy[];
+  /** Requests of an earlier gateway may still land where something is marked: nothing is swept, so that the next gateway knows, too (rule 13). */
+  unsure(): boolean;
   /** Resolves to whether the journal has durably what was acknowledged so far: a replay of less would make a mirror older, unmarked. */
   journaled(): Promise<boolean>;
 }
@@ -40,7 +42,7 @@ export class MarkSweeper {
 
   tick(): void {
     const nowMs = this.#options.clock.nowMs();
-    if (this.#running || nowMs - this.#lastMs < EVERY_MS || this.#options.copies().length < 2) return;
+    if (this.#running || nowMs - this.#lastMs < EVERY_MS || this.#options.copies().length < 2 || this.#options.unsure()) return;
     this.#lastMs = nowMs;
     const touch = this.#lastTouch;
     this.#lastTouch = this.#options.intents.now;
@@ -52,7 +54,8 @@ export class MarkSweeper {
 
   /** The last sweeps before the end, when nothing is written any more: a clean restart finds nothing to copy again. */
   async finish(): Promise<void> {
-    const { clock, intents } = this.#options;
+    const { clock, intents, unsure } = this.#options;
+    if (unsure()) return;
     const untilMs = clock.nowMs() + FINISH_MS;
     let before = Number.POSITIVE_INFINITY;
     while (intents.markedExtents > 0 && intents.markedExtents < before && clock.nowMs() < untilMs) {

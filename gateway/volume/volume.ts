@@ -190,7 +190,12 @@ export class Volume implements VolumeControl, Device {
     this.#journaling = journaling;
     this.#journalRecovery = journalRecovery;
     this.#scrubbing = scrubbing;
-    this.#sweeper = new MarkSweeper({ ...parts, copies: () => copies.list, journaled: () => journaling.synced() });
+    this.#sweeper = new MarkSweeper({
+      ...parts,
+      copies: () => copies.list,
+      unsure: () => recovery.pending,
+      journaled: () => journaling.synced(),
+    });
     this.#mirroring = new Mirroring({
       ...parts,
       opener,

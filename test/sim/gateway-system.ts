@@ -247,6 +247,8 @@ class GatewayIncarnation implements Incarnation {
         if (fact.type === 'flipped' && fact.certificate.kind === 'failover')
           this.#surroundings.answers('failover', record.name, fact.certificate.to.node);
         this.guarded?.fact(record.name, fact);
+        if (fact.type === 'mirror-state' && fact.to === 'catching-up' && fact.reason !== 'a write failed on the active target')
+          count.call(this.#surroundings, 'mirror out of step by itself');
         count.call(
           this.#surroundings,
           `fact ${fact.type}${fact.type === 'flipped' ? ` ${fact.certificate.kind}` : ''}${fact.type === 'mirror-state' ? ` ${fact.to}` : ''}`,

@@ -94,6 +94,18 @@ export const DURABILITY_MUTATIONS: readonly Mutation[] = [
     caughtBy: { test: 'test/unit/upstream-reconnect.test.ts' },
   },
   {
+    name: '13-marks-swept-while-old-requests-may-land',
+    breaks: 'a request of an earlier gateway lands after a second restart, and nobody knows that the copies differ',
+    edits: [
+      {
+        file: 'gateway/volume/volume.ts',
+        find: 'unsure: () => recovery.pending,\n      journaled',
+        replace: 'unsure: () => false,\n      journaled',
+      },
+    ],
+    caughtBy: { test: 'test/unit/volume-returns.test.ts' },
+  },
+  {
     name: '13-no-guard',
     breaks: 'an old request that lands late undoes a newer write',
     edits: [{ file: LOSSES, find: 'if (job.writes && zombieMs > 0) keeper.protect(job.offset, job.length, expiresMs);', replace: '' }],

@@ -10,6 +10,7 @@ import type { Incarnation } from './system.js';
 
 const VIOLATIONS_MAX = 3;
 const SLIPPED = 'fact mirror-state catching-up';
+const BY_ITSELF = 'mirror out of step by itself';
 
 export class Vigil implements Bystander {
   readonly violations: Violation[] = [];
@@ -36,7 +37,8 @@ export class Vigil implements Bystander {
     if (operation.errno === 0 || operation.errno === ERRNO.ENOTSUP || !changes(operation)) return;
     const { ready, slips } = this.#before.get(operation)!;
     // With the failure itself a mirror falls out of step, before the host is told: not earlier.
-    const now = this.#world.lastMs.get(SLIPPED) === this.#world.scheduler.nowMs;
+    const { lastMs, scheduler } = this.#world;
+    const now = lastMs.get(SLIPPED) === scheduler.nowMs && lastMs.get(BY_ITSELF) !== scheduler.nowMs;
     if (this.#slips > slips + (now ? 1 : 0)) return;
     const spare = this.#fit(volume, now ? ['synced', 'catching-up'] : ['synced']).find((node) => ready.includes(node));
     if (spare === undefined) return;

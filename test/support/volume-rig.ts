@@ -126,7 +126,7 @@ export class VolumeRig {
   }
 
   /** What a gateway that was killed now would find when it starts again. */
-  async restarted(options: { latches?: Latches } = {}): Promise<VolumeRig> {
+  async restarted(options: { latches?: Latches; zombieMs?: number } = {}): Promise<VolumeRig> {
     const records = this.records.crashed();
     for (const node of Object.values(this.nodes)) node.cut();
     await turns();

@@ -57,6 +57,7 @@ class Rig extends PathRig {
       clock: rig.clock,
       log: new QuietLog(),
       copies: () => rig.copies,
+      unsure: () => false,
       journaled: () => Promise.resolve(true),
     });
     return rig;

@@ -244,4 +244,26 @@ test('what is left of a write that failed is not copied before the active target
   await rig.stop();
 });
 
+test('where a request of an earlier gateway may still land, the gateway after the next one knows it, too', async () => {
+  const zombieMs = 5000;
+  const rig = await VolumeRig.mirrored({ zombieMs });
+  const { a } = rig.nodes;
+  a.hold = ({ command }) => command === WRITE;
+  rig.write(8192, filled(7, 1024));
+  await turns();
+  const [late] = a.held;
+  a.hold = () => false;
+  const second = await rig.restarted({ zombieMs });
+  await second.pass(3500);
+  assert(second.volume.markedExtents > 0, 'no sweep takes the mark away');
+  await second.finish(second.volume.close());
+  const third = await second.restarted({ zombieMs });
+  assert(third.volume.mayStillCopyAgain);
+  late.land();
+  await third.pass(12_000);
+  assert.equal(third.volume.markedExtents, 0);
+  assert.deepEqual(third.nodes.b.bytes, third.nodes.a.bytes);
+  await third.stop();
+});
+
 test.run();
