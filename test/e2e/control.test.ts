@@ -242,9 +242,9 @@ siteTest(test, ['nbdkit'], 'a node that is down, an export of another size: each
 
 siteTest(test, ['nbdkit'], 'what holds the copies of a volume that is not configured any more is given to no other', async (site) => {
   const [a, b, c] = [
-    await NbdkitNode.start(site, ['memory', '16M']),
-    await NbdkitNode.start(site, ['memory', '16M']),
-    await NbdkitNode.start(site, ['memory', '16M']),
+    await NbdkitNode.onFile(site, 'a', 16 * MIB),
+    await NbdkitNode.onFile(site, 'b', 16 * MIB),
+    await NbdkitNode.onFile(site, 'c', 16 * MIB),
   ];
   const nodes = [
     { id: 'a', nbd: a.uri },
@@ -285,9 +285,8 @@ siteTest(
   ['nbdkit'],
   'a mirror whose node goes away never reaches the hosts, and catches up when it is back, across a restart',
   async (site) => {
-    const a = await NbdkitNode.start(site, ['memory', '16M']);
-    await writeFile(site.path('b.img'), Buffer.alloc(16 * MIB));
-    const b = await NbdkitNode.start(site, ['file', site.path('b.img')]);
+    const a = await NbdkitNode.onFile(site, 'a', 16 * MIB);
+    const b = await NbdkitNode.onFile(site, 'b', 16 * MIB);
     const gateway = await GatewayProcess.start(site, {
       nodes: [
         { id: 'a', nbd: a.uri, zone: 'rack-1' },

@@ -2,7 +2,7 @@
 // The gateway is killed again and again while it copies, catches up and flips; nodes forget what they had not made durable;
 // requests land long after they were given up. Hosts come back each time and find all that was acknowledged.
 import assert from 'node:assert/strict';
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
@@ -10,7 +10,7 @@ import { eventually } from '../support/eventually.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
 import { NbdkitNode } from '../support/nbdkit-node.js';
-import { type Site, siteTest } from '../support/site.js';
+import { siteTest } from '../support/site.js';
 
 const test = suite('e2e: crash');
 const MIB = 1024 * 1024;
@@ -18,13 +18,7 @@ const SIZE = 48 * MIB;
 /** FORESTALL_SEED plays another one. */
 const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
 const KILLS = 20;
-
-async function fileNode(site: Site, name: string, filters: string[] = [], parameters: string[] = []): Promise<NbdkitNode> {
-  const path = site.path(`${name}.img`);
-  await writeFile(path, '');
-  await truncate(path, SIZE);
-  return NbdkitNode.start(site, [...filters, 'file', path, ...parameters]);
-}
+const WRITEBACK = { filters: ['--filter=cache'], parameters: ['cache=writeback'] };
 
 /** Begins what the gateway is killed in; gives how long after that, in ms. */
 type Moment = { name: string; begin: (gateway: GatewayProcess, random: Random) => Promise<number> };
@@ -81,7 +75,7 @@ siteTest(
   async (site) => {
     print(`seed ${SEED}`);
     const random = new Random(SEED, 'kills');
-    const [a, b] = [await fileNode(site, 'a'), await fileNode(site, 'b')];
+    const [a, b] = [await NbdkitNode.onFile(site, 'a', SIZE), await NbdkitNode.onFile(site, 'b', SIZE)];
     const gateway = await GatewayProcess.start(site, {
       nodes: [
         { id: 'a', nbd: a.uri, zone: 'rack-1', capacity: '1GiB', spares: [''], zombie: '1s' },
@@ -152,7 +146,7 @@ siteTest(
 );
 
 siteTest(test, ['nbdkit'], 'a node that forgets what was not flushed, killed and started again, has it all again', async (site) => {
-  const a = await fileNode(site, 'a', ['--filter=cache'], ['cache=writeback']);
+  const a = await NbdkitNode.onFile(site, 'a', SIZE, WRITEBACK);
   const gateway = await GatewayProcess.start(site, {
     nodes: [{ id: 'a', nbd: a.uri, zombie: '1s' }],
     volumes: [{ name: 'vol0', size: '48MiB', node: 'a', export: '', policy: 'alone' }],

@@ -2,7 +2,6 @@
 // flipped, the node is killed. No request fails, no acknowledged write is lost. Pauses are printed, never judged.
 import assert from 'node:assert/strict';
 import { mkdirSync } from 'node:fs';
-import { truncate, writeFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
 import { eventually } from '../support/eventually.js';
@@ -19,13 +18,6 @@ const MIB = 1024 * 1024;
 const SIZE = 64 * MIB;
 const SEED = 20_260_714;
 
-async function fileNode(site: Site, name: string, sizeBytes = SIZE): Promise<NbdkitNode> {
-  const path = site.path(`${name}.img`);
-  await writeFile(path, '');
-  await truncate(path, sizeBytes);
-  return NbdkitNode.start(site, ['file', path]);
-}
-
 /** A writer that ends with its site. */
 function startWriter(site: Site, options: ConstructorParameters<typeof ModelWriter>[0]): ModelWriter {
   const writer = new ModelWriter(options);
@@ -40,7 +32,8 @@ for (const plugin of ['memory', 'file'] as const) {
     ['nbdkit', 'fio', 'qemu-img'],
     `between two nbdkit ${plugin} nodes a verdict moves the volume under fio at depth 16, and the old node may die`,
     async (site) => {
-      const node = (name: string) => (plugin === 'memory' ? NbdkitNode.start(site, ['memory', `${SIZE}`]) : fileNode(site, name));
+      const node = (name: string) =>
+        plugin === 'memory' ? NbdkitNode.start(site, ['memory', `${SIZE}`]) : NbdkitNode.onFile(site, name, SIZE);
       const [a, b] = [await node('a'), await node('b')];
       const gateway = await GatewayProcess.start(site, {
         nodes: [
@@ -105,7 +98,7 @@ siteTest(
   ['nbdkit'],
   'a node killed before the flip, with its copy on an agent complete, loses nothing that was acknowledged',
   async (site) => {
-    const a = await fileNode(site, 'a');
+    const a = await NbdkitNode.onFile(site, 'a', SIZE);
     const b = await NodeAgentProcess.start(site, 'b');
     const gateway = await GatewayProcess.start(site, {
       nodes: [
@@ -140,7 +133,7 @@ siteTest(
 );
 
 siteTest(test, ['nbdkit'], 'a node without a mirror that is killed and started again is not noticed by its hosts', async (site) => {
-  const a = await fileNode(site, 'a');
+  const a = await NbdkitNode.onFile(site, 'a', SIZE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [{ id: 'a', nbd: a.uri, zombie: '1s' }],
     volumes: [{ name: 'vol0', size: '64MiB', node: 'a', export: '', policy: 'alone' }],
@@ -166,7 +159,7 @@ siteTest(
   ['nbdkit'],
   'a node that hangs is failed over, and when it goes on it is brought in line and can be flipped back to',
   async (site) => {
-    const [a, b] = [await fileNode(site, 'a'), await fileNode(site, 'b')];
+    const [a, b] = [await NbdkitNode.onFile(site, 'a', SIZE), await NbdkitNode.onFile(site, 'b', SIZE)];
     const gateway = await GatewayProcess.start(site, {
       nodes: [
         { id: 'a', nbd: a.uri, zone: 'rack-1', capacity: '1GiB', spares: [''], zombie: '1s' },

@@ -3,7 +3,6 @@
 // they wrote meanwhile is there, and the space of the copy is free again.
 import assert from 'node:assert/strict';
 import { readdirSync, statSync } from 'node:fs';
-import { truncate, writeFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
 import { eventually } from '../support/eventually.js';
@@ -26,19 +25,13 @@ interface Target {
   isFree(gateway: GatewayProcess): Promise<boolean>;
 }
 
-async function fileNode(site: Site, name: string): Promise<NbdkitNode> {
-  await writeFile(site.path(`${name}.img`), '');
-  await truncate(site.path(`${name}.img`), SIZE);
-  return NbdkitNode.start(site, ['file', site.path(`${name}.img`)]);
-}
-
 function allocatedBytes(path: string): number {
   return statSync(path).blocks * 512;
 }
 
 const TARGETS: Record<string, (site: Site) => Promise<Target>> = {
   async nbdkit(site) {
-    const node = await fileNode(site, 'b');
+    const node = await NbdkitNode.onFile(site, 'b', SIZE);
     const usedBytes = () => allocatedBytes(site.path('b.img'));
     return {
       config: { nbd: node.uri, capacity: '1GiB', spares: [''] },
@@ -63,7 +56,7 @@ for (const [kind, startTarget] of Object.entries(TARGETS)) {
     ['nbdkit'],
     `with the copy on an ${kind} node: false alarms while copying, when synced, and after the flip leave nothing behind`,
     async (site) => {
-      const a = await fileNode(site, 'a');
+      const a = await NbdkitNode.onFile(site, 'a', SIZE);
       const target = await startTarget(site);
       const nodes = [
         { id: 'a', nbd: a.uri, zone: 'rack-1', capacity: '1GiB', zombie: '1s' },
@@ -132,7 +125,7 @@ async function rolledBack(gateway: GatewayProcess, target: Target): Promise<void
 }
 
 siteTest(test, ['nbdkit'], 'an operator rolls back by hand, before and after a flip, and policy "stay" stays', async (site) => {
-  const a = await fileNode(site, 'a');
+  const a = await NbdkitNode.onFile(site, 'a', SIZE);
   const target = await TARGETS.agent(site);
   const gateway = await GatewayProcess.start(site, {
     nodes: [

@@ -2,7 +2,7 @@
 // The kernel's own NBD client, in a virtual machine: the README's lines as they are printed, and file systems on /dev/nbd0 and
 // /dev/nbd1 that are written to while their volumes move, a node dies and the gateway is killed.
 import assert from 'node:assert/strict';
-import { readFile, truncate, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
 import { FileHost } from '../support/file-host.js';
@@ -91,9 +91,7 @@ async function startGateway(site: Site): Promise<[GatewayProcess, NodeAgentProce
   const b = await NodeAgentProcess.start(site, 'b');
   const nodes = [];
   for (const { name, sizeMiB } of FILE_SYSTEMS) {
-    await writeFile(site.path(name), '');
-    await truncate(site.path(name), sizeMiB * MIB);
-    const { uri } = await NbdkitNode.start(site, ['file', site.path(name)]);
+    const { uri } = await NbdkitNode.onFile(site, name, sizeMiB * MIB);
     nodes.push({ id: name, nbd: uri, zone: 'rack-1', zombie: '1s' });
   }
   const volumes = FILE_SYSTEMS.map(({ name, sizeMiB }) => ({ name, size: `${sizeMiB}MiB`, node: name, export: '', policy: 'manual' }));

@@ -3,7 +3,6 @@
 // back, and while the gateway and a node with a volatile cache are killed. Every file must be what it was last made, each
 // file system clean, and both copies alike.
 import assert from 'node:assert/strict';
-import { truncate, writeFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
 import { FileHost } from '../support/file-host.js';
@@ -27,10 +26,8 @@ const PATIENT = { flip: { automatic: false, deadline: '30s' }, failover: { hangA
 const PROGRAMS = ['nbdkit', 'nbdfuse', 'busybox', ...FILE_SYSTEM_PROGRAMS];
 
 /** An nbdkit with a file for the file system to come; the file and the node have its name. */
-async function diskNode(site: Site, { name, sizeMiB }: FileSystem, filters: string[] = [], parameters: string[] = []): Promise<NbdkitNode> {
-  await writeFile(site.path(`${name}.img`), '');
-  await truncate(site.path(`${name}.img`), sizeMiB * MIB);
-  return NbdkitNode.start(site, [...filters, 'file', site.path(`${name}.img`), ...parameters]);
+function diskNode(site: Site, { name, sizeMiB }: FileSystem, settings = {}): Promise<NbdkitNode> {
+  return NbdkitNode.onFile(site, name, sizeMiB * MIB, settings);
 }
 
 const volumes = (policy: string) =>
@@ -113,7 +110,9 @@ mountTest(
   'what ext4 and xfs were told is on disk is there after the gateway, a node with a volatile cache, or both were killed',
   async (site) => {
     print(`seed ${SEED}`);
-    const disks = await Promise.all(FILE_SYSTEMS.map((fileSystem) => diskNode(site, fileSystem, ['--filter=cache'], ['cache=writeback'])));
+    const disks = await Promise.all(
+      FILE_SYSTEMS.map((fileSystem) => diskNode(site, fileSystem, { filters: ['--filter=cache'], parameters: ['cache=writeback'] })),
+    );
     const gateway = await GatewayProcess.start(site, {
       nodes: FILE_SYSTEMS.map(({ name }, index) => ({ id: name, nbd: disks[index].uri, zombie: '1s' })),
       volumes: volumes('alone'),

@@ -1,8 +1,9 @@
-// Nodes that come back with other contents: nbdkit memory nodes are blank when they are started again. What they held is never taken
-// for granted: a blank mirror is copied anew before it may take over, a blank active node is not served from.
+// Nodes that come back with other contents: somebody put a new disk in. What they held is never taken for granted: a blank mirror
+// is copied anew before it may take over, a blank active node is not served from.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
+import { blankImage } from '../support/blank-image.js';
 import { eventually } from '../support/eventually.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
@@ -25,8 +26,8 @@ interface Scene {
 
 /** A volume on a with a full second half, hosts that write to its first half, a mirror on b. */
 async function setScene(site: Site, name: string): Promise<Scene> {
-  const a = await NbdkitNode.start(site, ['memory', `${SIZE}`]);
-  const b = await NbdkitNode.start(site, ['memory', `${SIZE}`]);
+  const a = await NbdkitNode.onFile(site, 'a', SIZE);
+  const b = await NbdkitNode.onFile(site, 'b', SIZE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [
       { id: 'a', nbd: a.uri, spares: [''], zombie: '1s' },
@@ -90,15 +91,16 @@ async function untilCopiedAnew(gateway: GatewayProcess): Promise<void> {
   );
 }
 
-async function restartBlank(node: NbdkitNode): Promise<void> {
+async function restartBlank(site: Site, node: NbdkitNode, name: 'a' | 'b'): Promise<void> {
   await node.kill();
+  await blankImage(site.path(`${name}.img`), SIZE);
   await node.start();
 }
 
 siteTest(test, ['nbdkit', 'qemu-img'], 'a mirror that is started again blank is copied anew, and can be flipped to then', async (site) => {
   const scene = await setScene(site, 'mirror');
   const { b, gateway, writer } = scene;
-  await restartBlank(b);
+  await restartBlank(site, b, 'b');
   await untilCopiedAnew(gateway);
   await gateway.untilSynced('vol0', 'b');
   await writer.progress(100);
@@ -114,7 +116,7 @@ siteTest(
   async (site) => {
     const scene = await setScene(site, 'active');
     const { a, gateway } = scene;
-    await restartBlank(a);
+    await restartBlank(site, a, 'a');
     await gateway.untilVolume('vol0', 'failed over to b', ({ active }) => active.node === 'b');
     await gateway.untilSynced('vol0', 'a');
     await finish(scene);
@@ -127,7 +129,7 @@ siteTest(test, ['nbdkit', 'qemu-img'], 'a mirror that is blank when a killed gat
   await writer.stop();
   // Marks go and checksums become durable when nothing is written.
   await gateway.stop();
-  await restartBlank(b);
+  await restartBlank(site, b, 'b');
   await gateway.start();
   await untilCopiedAnew(gateway);
   await gateway.untilSynced('vol0', 'b');
@@ -136,7 +138,7 @@ siteTest(test, ['nbdkit', 'qemu-img'], 'a mirror that is blank when a killed gat
 });
 
 siteTest(test, ['nbdkit'], 'without a mirror a blank node is not served from, and the reason is told', async (site) => {
-  const a = await NbdkitNode.start(site, ['memory', `${SIZE}`]);
+  const a = await NbdkitNode.onFile(site, 'a', SIZE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [{ id: 'a', nbd: a.uri, zombie: '0s' }],
     volumes: [{ name: 'vol0', size: `${SIZE / MIB}MiB`, node: 'a', export: '', policy: 'alone' }],
@@ -145,7 +147,7 @@ siteTest(test, ['nbdkit'], 'without a mirror a blank node is not served from, an
   const host = await NbdClient.connect(gateway.uri('vol0'));
   await host.write(MIB, Buffer.alloc(4096, 7));
   await host.flush();
-  await restartBlank(a);
+  await restartBlank(site, a, 'a');
   const { reason } = await gateway.untilVolume('vol0', 'blocked', ({ service }) => service === 'blocked');
   assert.match(String(reason), /came back with other contents/);
   let answered = false;

@@ -4,10 +4,11 @@
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
 import { readdirSync } from 'node:fs';
-import { open, readFile, truncate, writeFile } from 'node:fs/promises';
+import { open, readFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import type { ScrubReport } from '../../gateway/control.js';
 import { Random } from '../sim/random.js';
+import { blankImage } from '../support/blank-image.js';
 import { runForestall } from '../support/forestall-program.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
@@ -54,8 +55,7 @@ interface Scene {
 async function setScene(site: Site, kind: 'nbdkit' | 'agent'): Promise<Scene> {
   const images = { a: site.path('a.img'), b: site.path('b.img') };
   for (const image of Object.values(images)) {
-    await writeFile(image, '');
-    await truncate(image, SIZE);
+    await blankImage(image, SIZE);
   }
   const a = await NbdkitNode.start(site, ['file', images.a]);
   const plain = async () => ({ nbd: (await NbdkitNode.start(site, ['file', images.b])).uri, capacity: '1GiB', spares: [''] });

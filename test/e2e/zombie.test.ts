@@ -2,10 +2,11 @@
 // first one lands after all. No newer write may be undone, neither for those who read meanwhile nor on the node in the end.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { truncate, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
 import { suite } from 'uvu';
 import { CuttingRelay } from '../support/cutting-relay.js';
+import { blankImage } from '../support/blank-image.js';
 import { eventually } from '../support/eventually.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { NbdClient } from '../support/nbd-client.js';
@@ -25,8 +26,7 @@ const ZOMBIE_MS = 6000;
  */
 async function hangingNode(site: Site): Promise<NbdkitNode> {
   const image = site.path('image');
-  await writeFile(image, '');
-  await truncate(image, SIZE);
+  await blankImage(image, SIZE);
   const at = (name: string) => `"${site.path(name)}"`;
   const wait = `while [ ! -e ${at('land')} ]; do sleep 0.05; done`;
   const write = (from: string) => `dd of="${image}" seek=$4 oflag=seek_bytes conv=notrunc bs=1M status=none <${from}`;
@@ -109,9 +109,7 @@ for (const newer of [true, false]) {
 
 siteTest(test, ['nbdkit'], 'a write that hangs until its node was failed over lands there without a trace in either copy', async (site) => {
   const a = await hangingNode(site);
-  await writeFile(site.path('b.img'), '');
-  await truncate(site.path('b.img'), SIZE);
-  const b = await NbdkitNode.start(site, ['file', site.path('b.img')]);
+  const b = await NbdkitNode.onFile(site, 'b', SIZE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [
       { id: 'a', nbd: a.uri, zone: 'rack-1', zombie: '2s' },

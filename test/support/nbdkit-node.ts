@@ -1,4 +1,6 @@
-// A storage node that is nbdkit: killed without a warning, started again on the same port.
+// A storage node that is nbdkit: killed without a warning, started again on the same port. What must be there after that is in
+// a file: the memory plugin is blank when it is started again, and nbdkit may die without being asked to (see `start`).
+import { blankImage } from './blank-image.js';
 import { untilListening } from './listening.js';
 import { freePort } from './peers.js';
 import type { Site } from './site.js';
@@ -21,6 +23,18 @@ export class NbdkitNode {
     const node = new NbdkitNode(site, await freePort(), args);
     await node.start();
     return node;
+  }
+
+  /** One that keeps what it was given, in `<name>.img` of the site; blank at first. */
+  static async onFile(
+    site: Site,
+    name: string,
+    sizeBytes: number,
+    { filters = [], parameters = [] }: { filters?: string[]; parameters?: string[] } = {},
+  ): Promise<NbdkitNode> {
+    const image = site.path(`${name}.img`);
+    await blankImage(image, sizeBytes);
+    return NbdkitNode.start(site, [...filters, 'file', image, ...parameters]);
   }
 
   /** Its address, as `nodes[].nbd` of the configuration names it, and as clients attach its default export. */

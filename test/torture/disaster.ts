@@ -1,7 +1,6 @@
 // Gateway and active node are killed together, the node for ever, and the mirror loses what it had not flushed with its power. With
 // `durability: journal` all that was answered as durable is there when the gateway is started again.
 import assert from 'node:assert/strict';
-import { truncate, writeFile } from 'node:fs/promises';
 import { Random } from '../sim/random.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
@@ -21,10 +20,7 @@ export interface DisasterOptions {
 /** What was in the journal alone, and what hosts did. Rejects with what was not as promised. */
 export async function disaster(site: Site, { seed, sizeBytes, writes }: DisasterOptions): Promise<{ records: number; writes: number }> {
   const a = await NodeAgentProcess.start(site, 'a');
-  const path = site.path('b.img');
-  await writeFile(path, '');
-  await truncate(path, sizeBytes);
-  const b = await NbdkitNode.start(site, ['--filter=cache', 'file', path, 'cache=writeback']);
+  const b = await NbdkitNode.onFile(site, 'b', sizeBytes, { filters: ['--filter=cache'], parameters: ['cache=writeback'] });
   const gateway = await GatewayProcess.start(site, {
     nodes: [
       { id: 'a', agent: a.url, zone: 'rack-1' },

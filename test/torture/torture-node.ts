@@ -1,8 +1,9 @@
 // The storage nodes that are tortured: an nbdkit whose requests can be made to fail, to crawl and to pause, or one whose requests
 // outlive their connection, each behind a relay that can be cut; one with a volatile cache; and agents. Each keeps its one copy in a file that can be compared and damaged.
 import { readdirSync } from 'node:fs';
-import { rm, truncate, writeFile } from 'node:fs/promises';
+import { rm, writeFile } from 'node:fs/promises';
 import { CuttingRelay } from '../support/cutting-relay.js';
+import { blankImage } from '../support/blank-image.js';
 import { NbdkitNode } from '../support/nbdkit-node.js';
 import { pause, resume } from '../support/pause-control.js';
 import { NodeAgentProcess } from '../support/node-agent-process.js';
@@ -49,11 +50,6 @@ const STEADY: Pick<TortureNode, 'slow' | 'fail' | 'pause' | 'linger' | 'crawl' |
   crawl: async () => false,
   heal: async () => {},
 };
-
-async function blankImage(path: string, sizeBytes: number): Promise<void> {
-  await writeFile(path, '');
-  await truncate(path, sizeBytes);
-}
 
 export async function failingNode(site: Site, id: string, sizeBytes: number): Promise<TortureNode> {
   const image = site.path(`${id}.img`);
