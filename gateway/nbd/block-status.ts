@@ -2,54 +2,91 @@
 // at the request, never runs past it, each length a multiple of the minimum block, neighbours alike are one, a bounded
 // number. Where a block holds different extents it is what all of them are: a hole only if all are, zero only if all are.
 //
-//   context id32 { length32 flags32 }
+//   context id32 { length32 flags32 }                with extended headers: context id32 count32 { length64 flags64 }
 import assert from 'node:assert/strict';
 import type { Extent } from '../../replication/device.js';
-import { readUint32, writeUint32 } from './codec.js';
+import { readUint32, readUint64, writeUint32, writeUint64 } from './codec.js';
 import { EXTENT_FLAG } from './constants.js';
 
 /** Extents in one reply: clients ask again for what is behind them. */
 const EXTENTS_MAX = 16 * 1024;
-export const BLOCK_STATUS_BYTES_MAX = 4 + 8 * EXTENTS_MAX;
+/** Of the wider form. */
+export const BLOCK_STATUS_BYTES_MAX = 8 + 16 * EXTENTS_MAX;
 
 /** The payload while it grows, extent by extent. */
 class Descriptors {
+  readonly #wide: boolean;
+  readonly #head: number;
+  readonly #each: number;
   #bytes: Buffer;
-  #end = 4;
+  #end: number;
 
-  constructor(contextId: number, extentsMax: number) {
-    this.#bytes = Buffer.allocUnsafe(4 + 8 * extentsMax);
+  constructor(contextId: number, extentsMax: number, wide: boolean) {
+    this.#wide = wide;
+    this.#head = wide ? 8 : 4;
+    this.#each = wide ? 16 : 8;
+    this.#bytes = Buffer.allocUnsafe(this.#head + this.#each * extentsMax);
+    this.#end = this.#head;
     writeUint32(this.#bytes, 0, contextId);
   }
 
   get empty(): boolean {
-    return this.#end === 4;
+    return this.#end === this.#head;
   }
 
   /** False: there is no room for one more. */
   add(lengthBytes: number, flags: number): boolean {
-    const last = this.#end - 8;
-    if (last > 0 && readUint32(this.#bytes, last + 4) === flags) {
-      writeUint32(this.#bytes, last, readUint32(this.#bytes, last) + lengthBytes);
+    const last = this.#end - this.#each;
+    if (!this.empty && this.#flagsAt(last) === flags) {
+      this.#put(last, this.#lengthAt(last) + lengthBytes, flags);
       return true;
     }
     if (this.#end === this.#bytes.length) return false;
-    writeUint32(this.#bytes, this.#end, lengthBytes);
-    writeUint32(this.#bytes, this.#end + 4, flags);
-    this.#end += 8;
+    this.#put(this.#end, lengthBytes, flags);
+    this.#end += this.#each;
     return true;
   }
 
+  #lengthAt(at: number): number {
+    return this.#wide ? readUint64(this.#bytes, at) : readUint32(this.#bytes, at);
+  }
+
+  #flagsAt(at: number): number {
+    return readUint32(this.#bytes, at + this.#each - 4);
+  }
+
+  #put(at: number, lengthBytes: number, flags: number): void {
+    if (this.#wide) {
+      writeUint64(this.#bytes, at, lengthBytes);
+      writeUint64(this.#bytes, at + 8, flags);
+    } else {
+      writeUint32(this.#bytes, at, lengthBytes);
+      writeUint32(this.#bytes, at + 4, flags);
+    }
+  }
+
   payload(): Buffer {
+    if (this.#wide) writeUint32(this.#bytes, 4, (this.#end - this.#head) / this.#each);
     return this.#bytes.subarray(0, this.#end);
   }
 }
 
-/** `extents` start where the request does; `length` is the request's, over 0 and a multiple of `blockBytes`. */
-export function encodeBlockStatus(contextId: number, extents: readonly Extent[], length: number, blockBytes: number, one: boolean): Buffer {
+export interface BlockStatusForm {
+  contextId: number;
+  /** Of the request: over 0, and a multiple of `blockBytes`. */
+  length: number;
+  blockBytes: number;
+  /** REQ_ONE: the first extent alone. */
+  one: boolean;
+  /** For extended headers. */
+  wide: boolean;
+}
+
+/** `extents` start where the request does. */
+export function encodeBlockStatus(extents: readonly Extent[], { contextId, length, blockBytes, one, wide }: BlockStatusForm): Buffer {
   assert(extents.length > 0 && extents[0].lengthBytes > 0, 'a device gives at least one extent');
   // Between two extents there may be a block that holds some of both.
-  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(2 * extents.length, EXTENTS_MAX));
+  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(2 * extents.length, EXTENTS_MAX), wide);
   let at = 0;
   let blockFlags = 0;
   for (const extent of extents) {

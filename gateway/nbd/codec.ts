@@ -2,13 +2,18 @@
 // allocated, decoders fill an object of the caller. Cookies are two 32-bit halves and offsets are numbers, so that
 // no BigInt is made per request; the caller sees to it that the buffer holds the whole header.
 //
-//   request       magic32 flags16 command16 cookie64 offset64 length32             28 bytes
-//   simple reply  magic32 error32 cookie64                                         16 bytes
-//   chunk         magic32 flags16 type16 cookie64 length32                         20 bytes
+//   request           magic32 flags16 command16 cookie64 offset64 length32         28 bytes
+//   simple reply      magic32 error32 cookie64                                     16 bytes
+//   chunk             magic32 flags16 type16 cookie64 length32                     20 bytes
+//   extended request  magic32 flags16 command16 cookie64 offset64 length64         32 bytes
+//   extended chunk    magic32 flags16 type16 cookie64 offset64 length64            32 bytes
 import assert from 'node:assert/strict';
-import { REQUEST_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './constants.js';
+import { EXTENDED_REPLY_MAGIC, EXTENDED_REQUEST_MAGIC, REQUEST_MAGIC, SIMPLE_REPLY_MAGIC, STRUCTURED_REPLY_MAGIC } from './constants.js';
 
 const TWO_32 = 0x1_0000_0000;
+
+/** What both sides agreed on: simple replies only, chunks for what has data, or extended headers both ways. */
+export type HeaderStyle = 'simple' | 'structured' | 'extended';
 
 export function readUint16(buffer: Uint8Array, at: number): number {
   return (buffer[at] << 8) | buffer[at + 1];
@@ -50,6 +55,10 @@ export class RequestHeader {
   cookieLow = 0;
   /** Bytes; see `readUint64` for values over 2^53. */
   offset = 0;
+  /** The same to the last bit, for the reply's echo. */
+  offsetHigh = 0;
+  offsetLow = 0;
+  /** Bytes that the request is about or that follow it; of an extended one up to 2^64, rounded as `readUint64` does. */
   length = 0;
 }
 
@@ -92,13 +101,28 @@ export function encodeRequest(
 /** Reads the 28 bytes at `at`. False: the magic is wrong and `into` is untouched. */
 export function decodeRequest(buffer: Uint8Array, at: number, into: RequestHeader): boolean {
   if (readUint32(buffer, at) !== REQUEST_MAGIC) return false;
+  decodeRequestStart(buffer, at, into);
+  into.length = readUint32(buffer, at + 24);
+  return true;
+}
+
+/** Reads the 32 bytes at `at`. False: the magic is wrong and `into` is untouched. */
+export function decodeExtendedRequest(buffer: Uint8Array, at: number, into: RequestHeader): boolean {
+  if (readUint32(buffer, at) !== EXTENDED_REQUEST_MAGIC) return false;
+  decodeRequestStart(buffer, at, into);
+  into.length = readUint64(buffer, at + 24);
+  return true;
+}
+
+/** What both kinds of request have in common. */
+function decodeRequestStart(buffer: Uint8Array, at: number, into: RequestHeader): void {
   into.flags = readUint16(buffer, at + 4);
   into.command = readUint16(buffer, at + 6);
   into.cookieHigh = readUint32(buffer, at + 8);
   into.cookieLow = readUint32(buffer, at + 12);
-  into.offset = readUint64(buffer, at + 16);
-  into.length = readUint32(buffer, at + 24);
-  return true;
+  into.offsetHigh = readUint32(buffer, at + 16);
+  into.offsetLow = readUint32(buffer, at + 20);
+  into.offset = into.offsetHigh * TWO_32 + into.offsetLow;
 }
 
 /** Writes the 16 bytes of a simple reply at `at`. */
@@ -134,6 +158,28 @@ export function encodeChunkHeader(
   writeUint32(buffer, at + 8, cookieHigh);
   writeUint32(buffer, at + 12, cookieLow);
   writeUint32(buffer, at + 16, length);
+}
+
+/** Writes the 32 bytes of an extended chunk's header at `at`: `offset` is the request's, in halves; `length` counts the bytes that follow. */
+export function encodeExtendedChunkHeader(
+  buffer: Uint8Array,
+  at: number,
+  flags: number,
+  type: number,
+  cookieHigh: number,
+  cookieLow: number,
+  offsetHigh: number,
+  offsetLow: number,
+  length: number,
+): void {
+  writeUint32(buffer, at, EXTENDED_REPLY_MAGIC);
+  writeUint16(buffer, at + 4, flags);
+  writeUint16(buffer, at + 6, type);
+  writeUint32(buffer, at + 8, cookieHigh);
+  writeUint32(buffer, at + 12, cookieLow);
+  writeUint32(buffer, at + 16, offsetHigh);
+  writeUint32(buffer, at + 20, offsetLow);
+  writeUint64(buffer, at + 24, length);
 }
 
 /** Reads the 20 bytes at `at`. False: the magic is wrong and `into` is untouched. */

@@ -11,6 +11,8 @@ export const OPTION_REPLY_MAGIC = { HIGH: 0x0003e889, LOW: 0x045565a9 } as const
 export const REQUEST_MAGIC = 0x25609513;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
 export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
 
 /** Bits of the server's 16-bit handshake flags and of the client's 32-bit ones: the same two. */
 export const HANDSHAKE_FLAG = { FIXED_NEWSTYLE: 1 << 0, NO_ZEROES: 1 << 1 } as const;
@@ -115,8 +117,10 @@ export const SIZE = {
   EXPORT_REPLY: 10,
   EXPORT_REPLY_ZEROES: 124,
   REQUEST: 28,
+  EXTENDED_REQUEST: 32,
   SIMPLE_REPLY: 16,
   CHUNK_HEADER: 20,
+  EXTENDED_CHUNK_HEADER: 32,
 } as const;
 
 /** The protocol's bound on names, descriptions and messages. */

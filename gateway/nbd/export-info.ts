@@ -1,11 +1,11 @@
 // What a client is told of an export before it may use it: transmission flags, block sizes, name and description.
 // Announces exactly what `request-rules.ts` lets through; the two are changed together.
-import { writeUint16, writeUint32, writeUint64 } from './codec.js';
+import { type HeaderStyle, writeUint16, writeUint32, writeUint64 } from './codec.js';
 import { DEFAULT_PAYLOAD_BYTES_MAX, EXPORT_FLAG, INFO, SIZE } from './constants.js';
 import type { Export } from './export.js';
 
-/** Bits of EXPORT_FLAG for `target`; DF only where structured replies are agreed. */
-export function transmissionFlags(target: Export, structured: boolean): number {
+/** Bits of EXPORT_FLAG for `target`; DF only where replies come in chunks, BLOCK_STATUS_PAYLOAD only with extended headers. */
+export function transmissionFlags(target: Export, headers: HeaderStyle): number {
   const { features } = target;
   let flags: number = EXPORT_FLAG.HAS_FLAGS;
   if (features.readOnly) flags |= EXPORT_FLAG.READ_ONLY;
@@ -15,9 +15,10 @@ export function transmissionFlags(target: Export, structured: boolean): number {
   if (features.trim && !features.readOnly) flags |= EXPORT_FLAG.SEND_TRIM;
   if (features.zeroes && !features.readOnly) flags |= EXPORT_FLAG.SEND_WRITE_ZEROES;
   if (features.zeroes && features.fastZero && !features.readOnly) flags |= EXPORT_FLAG.SEND_FAST_ZERO;
-  if (structured) flags |= EXPORT_FLAG.SEND_DF;
+  if (headers !== 'simple') flags |= EXPORT_FLAG.SEND_DF;
   if (features.multiConn) flags |= EXPORT_FLAG.CAN_MULTI_CONN;
   if (features.cache) flags |= EXPORT_FLAG.SEND_CACHE;
+  if (headers === 'extended') flags |= EXPORT_FLAG.BLOCK_STATUS_PAYLOAD;
   return flags;
 }
 

@@ -16,6 +16,8 @@ export const REFUSAL = {
   notOffered: refusal(ERRNO.EINVAL, 'the export does not offer this command'),
   noContext: refusal(ERRNO.EINVAL, 'no metadata context was negotiated'),
   badFlags: refusal(ERRNO.EINVAL, 'a flag that this command does not take or that was not offered'),
+  noPayload: refusal(ERRNO.EINVAL, 'with extended headers a WRITE has the flag PAYLOAD_LEN'),
+  badSelection: refusal(ERRNO.EINVAL, 'the payload is a length and the ids of some negotiated contexts, each once'),
   readOnly: refusal(ERRNO.EPERM, 'the export is read-only'),
   unaligned: refusal(ERRNO.EINVAL, 'offset and length must be multiples of the minimum block size'),
   pastEnd: refusal(ERRNO.EINVAL, 'the range ends past the end of the export'),

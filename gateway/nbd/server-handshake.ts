@@ -3,7 +3,7 @@
 // connection, and no more than one option is ever held. Touches no export before the client asks to use it (INFO and
 // GO look it up); attaching is a step of the owner, because it may take time.
 import assert from 'node:assert/strict';
-import { readUint32, writeUint16, writeUint32 } from './codec.js';
+import { type HeaderStyle, readUint32, writeUint16, writeUint32 } from './codec.js';
 import { BASE_ALLOCATION, HANDSHAKE_FLAG, NBD_MAGIC, OPTION, OPTION_MAGIC, OPTION_REPLY, OPTION_REPLY_MAGIC, SIZE } from './constants.js';
 import type { Export, ExportTable } from './export.js';
 import { encodeExportReply, encodeInfos, transmissionFlags } from './export-info.js';
@@ -26,7 +26,7 @@ export const BASE_ALLOCATION_ID = 1;
 /** What both sides agreed on when the transmission begins. */
 export interface Agreement {
   export: Export;
-  structured: boolean;
+  headers: HeaderStyle;
   /** base:allocation was selected for this export: BLOCK_STATUS is allowed. */
   blockStatus: boolean;
   /** What the client sent behind its last option. */
@@ -64,7 +64,7 @@ export class ServerHandshake {
   /** Bytes of the option's data that are still to come (`drain`) or to be complete (`data`). */
   #length = 0;
   #attachInfo: InfoRequest | null = null;
-  #structured = false;
+  #headers: HeaderStyle = 'simple';
   /** The export that base:allocation was selected for. */
   #contextsOf: string | null = null;
   #shuttingDown = false;
@@ -102,7 +102,7 @@ export class ServerHandshake {
     this.#state = 'option';
     if (this.#attachInfo === null) {
       if (target === undefined) this.#close('export not known');
-      else this.#send.push(encodeExportReply(target, transmissionFlags(target, this.#structured), this.#zeroes));
+      else this.#send.push(encodeExportReply(target, transmissionFlags(target, this.#headers), this.#zeroes));
     } else if (target === undefined) this.#refuseUnknown(this.#attachInfo.name);
     else this.#acknowledgeInfo(target, this.#attachInfo);
     if (target !== undefined) this.#transmit(target);
@@ -217,6 +217,9 @@ export class ServerHandshake {
       case OPTION.STRUCTURED_REPLY:
         this.#onStructuredReply(data);
         break;
+      case OPTION.EXTENDED_HEADERS:
+        this.#onExtendedHeaders(data);
+        break;
       case OPTION.LIST_META_CONTEXT:
       case OPTION.SET_META_CONTEXT:
         this.#onMetaContext(data);
@@ -228,7 +231,8 @@ export class ServerHandshake {
 
   #onExportName(data: Buffer): void {
     const name = parseName(data);
-    if (name.flaw !== null) this.#close(name.flaw.message);
+    if (this.#headers === 'extended') this.#close('EXPORT_NAME from a client that speaks extended headers, which has to use GO');
+    else if (name.flaw !== null) this.#close(name.flaw.message);
     else this.#attach(name.value, null);
   }
 
@@ -263,8 +267,19 @@ export class ServerHandshake {
   #onStructuredReply(data: Buffer): void {
     if (data.length > 0) {
       this.#refuse(OPTION_REPLY.ERR_INVALID, 'STRUCTURED_REPLY takes no data');
+    } else if (this.#headers === 'extended') {
+      this.#refuse(OPTION_REPLY.ERR_EXT_HEADER_REQD, 'extended headers are agreed on, there is no way back to structured replies');
     } else {
-      this.#structured = true;
+      this.#headers = 'structured';
+      this.#acknowledge();
+    }
+  }
+
+  #onExtendedHeaders(data: Buffer): void {
+    if (data.length > 0) {
+      this.#refuse(OPTION_REPLY.ERR_INVALID, 'EXTENDED_HEADERS takes no data');
+    } else {
+      this.#headers = 'extended';
       this.#acknowledge();
     }
   }
@@ -273,7 +288,7 @@ export class ServerHandshake {
     const selecting = this.#option === OPTION.SET_META_CONTEXT;
     if (selecting) this.#contextsOf = null;
     const request = parseMetaContextRequest(data);
-    if (!this.#structured) {
+    if (this.#headers === 'simple') {
       this.#refuse(OPTION_REPLY.ERR_INVALID, 'metadata contexts need structured replies first');
     } else if (request.flaw !== null) {
       this.#refuse(request.flaw.reply, request.flaw.message);
@@ -312,15 +327,14 @@ export class ServerHandshake {
   }
 
   #acknowledgeInfo(target: Export, request: InfoRequest): void {
-    for (const info of encodeInfos(target, transmissionFlags(target, this.#structured), request.asked))
-      this.#reply(OPTION_REPLY.INFO, info);
+    for (const info of encodeInfos(target, transmissionFlags(target, this.#headers), request.asked)) this.#reply(OPTION_REPLY.INFO, info);
     this.#acknowledge();
   }
 
   #transmit(target: Export): void {
     this.#state = 'over';
     const leftover = this.#inbox.take(this.#inbox.available);
-    const agreement = { export: target, structured: this.#structured, blockStatus: this.#contextsOf !== null, leftover };
+    const agreement = { export: target, headers: this.#headers, blockStatus: this.#contextsOf !== null, leftover };
     this.#next = { kind: 'transmit', agreement };
   }
 
@@ -369,6 +383,7 @@ const SUPPORTED: ReadonlySet<number> = new Set([
   OPTION.INFO,
   OPTION.GO,
   OPTION.STRUCTURED_REPLY,
+  OPTION.EXTENDED_HEADERS,
   OPTION.LIST_META_CONTEXT,
   OPTION.SET_META_CONTEXT,
 ]);

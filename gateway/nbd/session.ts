@@ -5,8 +5,9 @@
 import assert from 'node:assert/strict';
 import type { Wire } from '../wire.js';
 import { BLOCK_STATUS_BYTES_MAX, encodeBlockStatus } from './block-status.js';
-import { decodeRequest, RequestHeader } from './codec.js';
-import { COMMAND, SIZE } from './constants.js';
+import { decodeExtendedRequest, decodeRequest, RequestHeader } from './codec.js';
+import { COMMAND, COMMAND_FLAG, SIZE } from './constants.js';
+import { CONTEXT_SELECTION_BYTES_MAX, parseContextSelection } from './context-selection.js';
 import type { ServerCounters } from './counters.js';
 import { MemoryShare, type SessionMemory } from './memory-share.js';
 import { Outbox } from './outbox.js';
@@ -21,8 +22,9 @@ const IN_FLIGHT_MAX = 1024;
 /** Replies the wire may hold before no more requests are read. */
 const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 
-/** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a payload nobody wants. */
-const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, DRAIN: 3 } as const;
+/** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a BLOCK_STATUS's, a payload nobody wants. */
+const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, SELECTION: 3, DRAIN: 4 } as const;
+const CONTEXT_IDS: ReadonlySet<number> = new Set([BASE_ALLOCATION_ID]);
 /** open: requests are read. closing: what is in flight is answered, then the wire is ended. ended: it was. gone: it is closed. */
 const PHASE = { OPEN: 0, CLOSING: 1, ENDED: 2, GONE: 3 } as const;
 
@@ -43,6 +45,8 @@ export class Session implements RequestOwner {
   #wire: Wire;
   #device: Agreement['export']['device'];
   #rules: RequestRules;
+  #extended: boolean;
+  #requestBytes: number;
   #lane: number;
   #counters: ServerCounters;
   #memory: MemoryShare;
@@ -60,11 +64,14 @@ export class Session implements RequestOwner {
   #stage: number = STAGE.HEADER;
   #header = new RequestHeader();
   /** A header that came in pieces, and how much of it is here. */
-  #headerBytes = Buffer.alloc(SIZE.REQUEST);
+  #headerBytes = Buffer.alloc(SIZE.EXTENDED_REQUEST);
   #headerFilled = 0;
   /** PAYLOAD: the request it belongs to, and how much of its data is here. */
   #writing: SessionRequest | null = null;
   #payloadFilled = 0;
+  /** SELECTION: what of it is here. */
+  #selection = Buffer.alloc(0);
+  #selectionFilled = 0;
   /** DRAIN: what is still to be skipped, and how the request is answered then. */
   #drainBytes = 0;
   #drainRefusal: Refusal | null = null;
@@ -81,8 +88,10 @@ export class Session implements RequestOwner {
   constructor(wire: Wire, agreement: Agreement, lane: number, world: SessionWorld, hooks: SessionHooks) {
     this.#wire = wire;
     this.#device = agreement.export.device;
-    this.#rules = new RequestRules(agreement.export, agreement.structured, agreement.blockStatus);
-    this.#replies = new Replies(this.#outbox, agreement.structured);
+    this.#rules = new RequestRules(agreement.export, agreement.headers, agreement.blockStatus);
+    this.#extended = agreement.headers === 'extended';
+    this.#requestBytes = this.#extended ? SIZE.EXTENDED_REQUEST : SIZE.REQUEST;
+    this.#replies = new Replies(this.#outbox, agreement.headers);
     this.#lane = lane;
     this.#counters = world.counters;
     this.#memory = new MemoryShare(world.memory);
@@ -137,12 +146,26 @@ export class Session implements RequestOwner {
 
   /** Called by a request when the device completed it. */
   finish(request: SessionRequest, errno: number): void {
+    if (errno === 0 && this.#phase < PHASE.ENDED && request.advance()) {
+      queueMicrotask(() => this.#goOn(request));
+      return;
+    }
     if (this.#phase < PHASE.ENDED) {
       this.#answer(request, errno);
       this.#queueTurn();
     }
     this.#release(request);
     this.#checkOver();
+  }
+
+  /** Submits the next part of a long request, once the device is done with the one before. */
+  #goOn(request: SessionRequest): void {
+    if (this.#phase < PHASE.ENDED) {
+      this.#device.submit(request);
+    } else {
+      this.#release(request);
+      this.#checkOver();
+    }
   }
 
   #answer(request: SessionRequest, errno: number): void {
@@ -155,7 +178,8 @@ export class Session implements RequestOwner {
     } else if (request.command === COMMAND.BLOCK_STATUS) {
       assert(request.extents !== null, 'a device gives extents');
       const { extents, length, one } = request;
-      this.#replies.blockStatus(request, encodeBlockStatus(BASE_ALLOCATION_ID, extents, length, this.#rules.blockBytes, one));
+      const form = { contextId: BASE_ALLOCATION_ID, length, blockBytes: this.#rules.blockBytes, one, wide: this.#extended };
+      this.#replies.blockStatus(request, encodeBlockStatus(extents, form));
     } else {
       this.#replies.done(request, false);
     }
@@ -181,6 +205,10 @@ export class Session implements RequestOwner {
           if (at === chunk.length) return;
           at = this.#takePayload(chunk, at);
           break;
+        case STAGE.SELECTION:
+          if (at === chunk.length) return;
+          at = this.#takeSelection(chunk, at);
+          break;
         default:
           if (at === chunk.length) return;
           at = this.#drain(chunk, at);
@@ -191,19 +219,21 @@ export class Session implements RequestOwner {
   #takeHeader(chunk: Buffer, at: number): number {
     let from = chunk;
     let start = at;
-    if (this.#headerFilled > 0 || chunk.length - at < SIZE.REQUEST) {
-      const taken = Math.min(SIZE.REQUEST - this.#headerFilled, chunk.length - at);
+    const size = this.#requestBytes;
+    if (this.#headerFilled > 0 || chunk.length - at < size) {
+      const taken = Math.min(size - this.#headerFilled, chunk.length - at);
       chunk.copy(this.#headerBytes, this.#headerFilled, at, at + taken);
       this.#headerFilled += taken;
-      if (this.#headerFilled < SIZE.REQUEST) return at + taken;
+      if (this.#headerFilled < size) return at + taken;
       this.#headerFilled = 0;
       from = this.#headerBytes;
       start = 0;
       at += taken;
     } else {
-      at += SIZE.REQUEST;
+      at += size;
     }
-    if (decodeRequest(from, start, this.#header)) this.#stage = STAGE.ADMISSION;
+    const decode = this.#extended ? decodeExtendedRequest : decodeRequest;
+    if (decode(from, start, this.#header)) this.#stage = STAGE.ADMISSION;
     else this.#violation(`wrong magic ${from.toString('hex', start, start + 4)} where a request should be`);
     return at;
   }
@@ -216,6 +246,7 @@ export class Session implements RequestOwner {
       this.#close('the host disconnected');
       return true;
     }
+    if (this.#beginSelection()) return true;
     const refusal = this.#shuttingDown ? REFUSAL.shuttingDown : validateRequest(header, this.#rules);
     const nothingToDo = header.command === COMMAND.CACHE || (header.length === 0 && header.command !== COMMAND.FLUSH);
     if (refusal !== null || nothingToDo) {
@@ -246,7 +277,8 @@ export class Session implements RequestOwner {
   #answerWithoutDevice(refusal: Refusal | null): void {
     const header = this.#header;
     this.#stage = STAGE.HEADER;
-    if (header.command !== COMMAND.WRITE || header.length === 0) {
+    const hasPayload = header.command === COMMAND.WRITE || (this.#extended && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0);
+    if (!hasPayload || header.length === 0) {
       this.#answerHeader(refusal);
     } else if (header.length <= 2 * this.#rules.payloadBytesMax) {
       this.#drainBytes = header.length;
@@ -282,6 +314,39 @@ export class Session implements RequestOwner {
       this.#stage = STAGE.HEADER;
       this.#writing = null;
       this.#device.submit(request);
+    }
+    return at + taken;
+  }
+
+  /** A BLOCK_STATUS that names its contexts: its real length is in the payload. */
+  #beginSelection(): boolean {
+    const header = this.#header;
+    const selects = this.#extended && header.command === COMMAND.BLOCK_STATUS && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0;
+    if (!selects || this.#rules.missing[COMMAND.BLOCK_STATUS] !== null) return false;
+    if (header.length === 0 || header.length > CONTEXT_SELECTION_BYTES_MAX) {
+      this.#answerWithoutDevice(REFUSAL.badSelection);
+    } else {
+      this.#selection = Buffer.alloc(header.length);
+      this.#selectionFilled = 0;
+      this.#stage = STAGE.SELECTION;
+    }
+    return true;
+  }
+
+  #takeSelection(chunk: Buffer, at: number): number {
+    const taken = Math.min(this.#selection.length - this.#selectionFilled, chunk.length - at);
+    chunk.copy(this.#selection, this.#selectionFilled, at, at + taken);
+    this.#selectionFilled += taken;
+    if (this.#selectionFilled < this.#selection.length) return at + taken;
+    const length = parseContextSelection(this.#selection, CONTEXT_IDS);
+    const header = this.#header;
+    if (length === null) {
+      this.#stage = STAGE.HEADER;
+      this.#answerHeader(REFUSAL.badSelection);
+    } else {
+      header.length = length;
+      header.flags &= ~COMMAND_FLAG.PAYLOAD_LEN;
+      this.#stage = STAGE.ADMISSION;
     }
     return at + taken;
   }

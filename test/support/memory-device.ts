@@ -18,6 +18,8 @@ export interface Asked {
 export interface MemoryDeviceOptions {
   /** sync: within `submit`. later: at the end of the turn, in order. held: when `release` says so. Default sync. */
   completion?: 'sync' | 'later' | 'held';
+  /** Only so many bytes from the start are kept, for a device of any size that is only ever zeroed. Default all. */
+  keptBytes?: number;
 }
 
 export class MemoryDevice implements Device {
@@ -34,7 +36,7 @@ export class MemoryDevice implements Device {
 
   constructor(sizeBytes: number, options: MemoryDeviceOptions = {}) {
     this.sizeBytes = sizeBytes;
-    this.bytes = Buffer.alloc(sizeBytes);
+    this.bytes = Buffer.alloc(options.keptBytes ?? sizeBytes);
     this.completion = options.completion ?? 'sync';
   }
 
@@ -84,7 +86,7 @@ export class MemoryDevice implements Device {
     if (errno === ERRNO.OK) {
       if (op === OP.READ) request.data = Buffer.from(this.bytes.subarray(offset, offset + length));
       else if (op === OP.WRITE) request.data!.copy(this.bytes, offset);
-      else if (op === OP.ZEROES) this.bytes.fill(0, offset, offset + length);
+      else if (op === OP.ZEROES) this.bytes.subarray(offset, offset + length).fill(0);
       else if (op === OP.STATUS) request.extents = this.extents(request);
     }
     request.complete(errno);

@@ -75,16 +75,16 @@ export interface RequestFields {
   flags?: number;
   cookie?: bigint;
   offset?: bigint | number;
-  length?: number;
+  length?: bigint | number;
   payload?: Buffer;
 }
 
-/** A request as a client sends it; `length` defaults to the payload's. */
-export function requestBytes(fields: RequestFields): Buffer {
+/** A request as a client sends it, after extended headers were agreed or without; `length` defaults to the payload's. */
+export function requestBytes(fields: RequestFields, extended = false): Buffer {
   const payload = fields.payload ?? Buffer.alloc(0);
   const length = fields.length ?? payload.length;
-  const head = [hex('25609513'), uint16(fields.flags ?? 0), uint16(fields.command), uint64(fields.cookie ?? 1n)];
-  return Buffer.concat([...head, uint64(fields.offset ?? 0), uint32(length), payload]);
+  const head = [hex(extended ? '21e41c71' : '25609513'), uint16(fields.flags ?? 0), uint16(fields.command), uint64(fields.cookie ?? 1n)];
+  return Buffer.concat([...head, uint64(fields.offset ?? 0), extended ? uint64(length) : uint32(Number(length)), payload]);
 }
 
 export interface Reply {
@@ -95,6 +95,8 @@ export interface Reply {
   flags: number;
   errno: number;
   payload: Buffer;
+  /** The request's, which extended replies echo. */
+  offset?: bigint;
 }
 
 /** Takes apart nothing but whole replies. `readLength` gives the data behind a simple reply (0 for all but READ). */
@@ -103,17 +105,24 @@ export function parseReplies(bytes: Buffer, readLength: (cookie: bigint) => numb
   for (let at = 0; at < bytes.length; ) {
     const magic = bytes.readUInt32BE(at);
     const simple = magic === 0x67446698;
-    assert(simple || magic === 0x668e33ef, `the magic of a reply, not ${magic.toString(16)}`);
+    const extended = magic === 0x6e8a278c;
+    assert(simple || extended || magic === 0x668e33ef, `the magic of a reply, not ${magic.toString(16)}`);
     const cookie = bytes.readBigUInt64BE(at + 8);
-    const head = simple ? 16 : 20;
+    const head = simple ? 16 : extended ? 32 : 20;
     const simpleErrno = simple ? bytes.readUInt32BE(at + 4) : 0;
-    const length = simple ? (simpleErrno === 0 ? readLength(cookie) : 0) : bytes.readUInt32BE(at + 16);
+    const length = simple
+      ? simpleErrno === 0
+        ? readLength(cookie)
+        : 0
+      : extended
+        ? Number(bytes.readBigUInt64BE(at + 24))
+        : bytes.readUInt32BE(at + 16);
     const payload = bytes.subarray(at + head, at + head + length);
     assert.equal(payload.length, length, 'a whole reply');
     const type = simple ? 'simple' : bytes.readUInt16BE(at + 6);
     const flags = simple ? 1 : bytes.readUInt16BE(at + 4);
     const errno = type !== 'simple' && type >= 0x8000 ? payload.readUInt32BE(0) : simpleErrno;
-    replies.push({ cookie, type, flags, errno, payload });
+    replies.push({ cookie, type, flags, errno, payload, ...(extended ? { offset: bytes.readBigUInt64BE(at + 16) } : {}) });
     at += head + length;
   }
   return replies;

@@ -4,13 +4,20 @@ import fc from 'fast-check';
 import { suite } from 'uvu';
 import { encodeBlockStatus } from '../../gateway/nbd/block-status.js';
 import type { Extent } from '../../replication/device.js';
-import { hex } from '../support/nbd-bytes.js';
+import { hex, uint32, uint64 } from '../support/nbd-bytes.js';
 
 const test = suite('nbd block status');
 
 const DATA = { hole: false, zero: false };
 const HOLE = { hole: true, zero: true };
 const ZERO = { hole: false, zero: true };
+const FORM = { contextId: 1, blockBytes: 1, one: false, wide: false };
+
+/** A payload as extended headers want it: 64-bit fields, and how many descriptors there are. */
+function widened(payload: Buffer): Buffer {
+  const fields = parse(payload).flatMap(({ lengthBytes, flags }) => [uint64(lengthBytes), uint64(flags)]);
+  return Buffer.concat([payload.subarray(0, 4), uint32(fields.length / 2), ...fields]);
+}
 
 function parse(payload: Buffer): { lengthBytes: number; flags: number }[] {
   const parsed: { lengthBytes: number; flags: number }[] = [];
@@ -27,8 +34,20 @@ test('has its golden bytes', () => {
     { lengthBytes: 512, hole: true, zero: false },
   ];
   assert.deepEqual(
-    encodeBlockStatus(7, extents, 13312, 1, false),
+    encodeBlockStatus(extents, { ...FORM, contextId: 7, length: 13312 }),
     hex('00000007 00001000 00000000 00002000 00000003 00000200 00000002 00000200 00000001'),
+  );
+});
+
+test('has its golden bytes with extended headers', () => {
+  const extents = [
+    { lengthBytes: 4096, ...DATA },
+    { lengthBytes: 4096, ...HOLE },
+    { lengthBytes: 2 ** 32, ...HOLE },
+  ];
+  assert.deepEqual(
+    encodeBlockStatus(extents, { ...FORM, contextId: 7, length: 2 ** 32 + 8192, wide: true }),
+    hex('00000007 00000002 0000000000001000 0000000000000000 0000000100001000 0000000000000003'),
   );
 });
 
@@ -38,8 +57,8 @@ test('REQ_ONE gives one extent, as long as it goes and no longer than the reques
     { lengthBytes: 100, ...HOLE },
     { lengthBytes: 100, ...DATA },
   ];
-  assert.deepEqual(parse(encodeBlockStatus(1, extents, 1000, 1, true)), [{ lengthBytes: 200, flags: 3 }]);
-  assert.deepEqual(parse(encodeBlockStatus(1, extents, 150, 1, true)), [{ lengthBytes: 150, flags: 3 }]);
+  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 1000, one: true })), [{ lengthBytes: 200, flags: 3 }]);
+  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 150, one: true })), [{ lengthBytes: 150, flags: 3 }]);
 });
 
 test('a block that the device calls two things is what both are', () => {
@@ -48,7 +67,7 @@ test('a block that the device calls two things is what both are', () => {
     { lengthBytes: 324, ...ZERO },
     { lengthBytes: 1024, ...DATA },
   ];
-  assert.deepEqual(parse(encodeBlockStatus(1, extents, 2048, 512, false)), [
+  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 2048, blockBytes: 512 })), [
     { lengthBytes: 512, flags: 3 },
     { lengthBytes: 512, flags: 2 },
     { lengthBytes: 1024, flags: 0 },
@@ -57,7 +76,7 @@ test('a block that the device calls two things is what both are', () => {
 
 test('a mixed block between any two extents is told, however many there are', () => {
   const extents = Array.from({ length: 20 }, (_, i) => ({ lengthBytes: 1000, ...(i % 2 === 0 ? { hole: true, zero: false } : ZERO) }));
-  const told = parse(encodeBlockStatus(1, extents, 19_968, 512, false));
+  const told = parse(encodeBlockStatus(extents, { ...FORM, length: 19_968, blockBytes: 512 }));
   assert.equal(
     told.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
     19_968,
@@ -66,17 +85,19 @@ test('a mixed block between any two extents is told, however many there are', ()
 });
 
 test('a device that knows less than a block gets one block of data', () => {
-  assert.deepEqual(parse(encodeBlockStatus(1, [{ lengthBytes: 100, ...HOLE }], 4096, 512, false)), [{ lengthBytes: 512, flags: 0 }]);
+  assert.deepEqual(parse(encodeBlockStatus([{ lengthBytes: 100, ...HOLE }], { ...FORM, length: 4096, blockBytes: 512 })), [
+    { lengthBytes: 512, flags: 0 },
+  ]);
 });
 
 test('a device that gives no extent is a bug', () => {
-  assert.throws(() => encodeBlockStatus(1, [], 4096, 1, false), /at least one extent/);
-  assert.throws(() => encodeBlockStatus(1, [{ lengthBytes: 0, ...DATA }], 4096, 1, false), /at least one extent/);
+  assert.throws(() => encodeBlockStatus([], { ...FORM, length: 4096 }), /at least one extent/);
+  assert.throws(() => encodeBlockStatus([{ lengthBytes: 0, ...DATA }], { ...FORM, length: 4096 }), /at least one extent/);
 });
 
 test('the number of extents is bounded; what is told is true', () => {
   const extents = Array.from({ length: 40_000 }, (_, i) => ({ lengthBytes: 512, ...(i % 2 === 0 ? DATA : HOLE) }));
-  const told = parse(encodeBlockStatus(1, extents, 40_000 * 512, 512, false));
+  const told = parse(encodeBlockStatus(extents, { ...FORM, length: 40_000 * 512, blockBytes: 512 }));
   assert.equal(told.length, 16 * 1024);
   assert(told.every(({ lengthBytes, flags }, i) => lengthBytes === 512 && flags === (i % 2 === 0 ? 0 : 3)));
 });
@@ -95,7 +116,10 @@ test('keeps the rules and claims no hole or zero that is not, for any extents', 
         const truth = extents.flatMap((each: Extent) =>
           new Array<number>(each.lengthBytes).fill((each.hole ? 1 : 0) | (each.zero ? 2 : 0)),
         );
-        const told = parse(encodeBlockStatus(1, extents, length, blockBytes, one));
+        const form = { contextId: 1, length, blockBytes, one, wide: false };
+        const narrow = encodeBlockStatus(extents, form);
+        const told = parse(narrow);
+        assert.deepEqual(encodeBlockStatus(extents, { ...form, wide: true }), widened(narrow), 'the wide form says the same');
         assert(told.length >= 1 && (!one || told.length === 1));
         let at = 0;
         for (const [i, { lengthBytes, flags }] of told.entries()) {

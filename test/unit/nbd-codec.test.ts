@@ -5,9 +5,11 @@ import { suite } from 'uvu';
 import {
   ChunkHeader,
   decodeChunkHeader,
+  decodeExtendedRequest,
   decodeRequest,
   decodeSimpleReply,
   encodeChunkHeader,
+  encodeExtendedChunkHeader,
   encodeRequest,
   encodeSimpleReply,
   RequestHeader,
@@ -35,7 +37,25 @@ test('a request is read from its golden bytes', () => {
   const header = new RequestHeader();
   assert.equal(decodeRequest(Buffer.concat([Buffer.alloc(3), REQUEST]), 3, header), true);
   const expected = { flags: 1, command: 1, cookieHigh: 0x01020304, cookieLow: 0x05060708, offset: 0x1122334455, length: 4096 };
-  assert.deepEqual({ ...header }, expected);
+  assert.deepEqual({ ...header }, { ...expected, offsetHigh: 0x11, offsetLow: 0x22334455 });
+});
+
+test('an extended request is read from its golden bytes, its offset to the last bit', () => {
+  const header = new RequestHeader();
+  const bytes = hex('21e41c71 0020 0001 0102030405060708 fedcba9876543210 0000001122334455');
+  assert.equal(decodeExtendedRequest(Buffer.concat([Buffer.alloc(3), bytes]), 3, header), true);
+  const { offset, ...rest } = header;
+  const expected = { flags: 32, command: 1, cookieHigh: 0x01020304, cookieLow: 0x05060708, length: 0x1122334455 };
+  assert.deepEqual(rest, { ...expected, offsetHigh: 0xfedcba98, offsetLow: 0x76543210 });
+  assert(offset >= 2 ** 53);
+  assert.equal(decodeExtendedRequest(REQUEST, 0, header), false, 'the magic of the compact one');
+});
+
+test('an extended chunk header has its golden bytes', () => {
+  const bytes = Buffer.alloc(34, 0xee);
+  encodeExtendedChunkHeader(bytes, 1, 1, 6, 0x01020304, 0x05060708, 0xfedcba98, 0x76543210, 0x1122334455);
+  assert.deepEqual(bytes.subarray(1, 33), hex('6e8a278c 0001 0006 0102030405060708 fedcba9876543210 0000001122334455'));
+  assert.deepEqual([bytes[0], bytes[33]], [0xee, 0xee], 'the bytes around are not touched');
 });
 
 test('a simple reply has its golden bytes and is read from them', () => {
@@ -87,7 +107,10 @@ test('any request survives encoding and decoding, and has the bytes BigInt gives
       assert.deepEqual(bytes, requestBytes({ flags, command, cookie, offset: at, length }));
       const header = new RequestHeader();
       assert(decodeRequest(bytes, 0, header));
-      assert.deepEqual({ ...header }, { flags, command, cookieHigh, cookieLow, offset: at, length });
+      assert.deepEqual(
+        { ...header },
+        { flags, command, cookieHigh, cookieLow, offset: at, offsetHigh: Math.floor(at / 2 ** 32), offsetLow: at >>> 0, length },
+      );
     }),
   );
 });

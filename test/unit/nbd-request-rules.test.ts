@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
-import { RequestHeader } from '../../gateway/nbd/codec.js';
+import { type HeaderStyle, RequestHeader } from '../../gateway/nbd/codec.js';
 import { EXPORT_FLAG } from '../../gateway/nbd/constants.js';
 import { transmissionFlags } from '../../gateway/nbd/export-info.js';
 import { refusalOfDevice } from '../../gateway/nbd/refusal.js';
@@ -18,8 +18,8 @@ const [EPERM, EIO, EINVAL, ENOSPC, ENOTSUP] = [1, 5, 22, 28, 95];
 const SIZE = 1 << 20;
 const device = new MemoryDevice(SIZE);
 
-function rulesOf(wish: ExportWish = {}, structured = true, blockStatus = true): RequestRules {
-  return new RequestRules(memoryExport('disk', device, wish), structured, blockStatus);
+function rulesOf(wish: ExportWish = {}, headers: HeaderStyle = 'structured', blockStatus = true): RequestRules {
+  return new RequestRules(memoryExport('disk', device, wish), headers, blockStatus);
 }
 
 /** The error number of a request, 0 when it is let through. */
@@ -79,7 +79,7 @@ test('every other flag is taken only by its command', () => {
 });
 
 test('flags that were not offered are refused: DF without structured replies, FAST_ZERO', () => {
-  assert.equal(errno(rulesOf({}, false, false), READ, DF, 0, 512), EINVAL);
+  assert.equal(errno(rulesOf({}, 'simple', false), READ, DF, 0, 512), EINVAL);
   assert.equal(errno(rulesOf({ features: { fastZero: false } }), ZEROES, FAST_ZERO, 0, 512), EINVAL);
 });
 
@@ -88,7 +88,7 @@ test('commands that were not offered and commands that do not exist are EINVAL',
   assert.equal(errno(rulesOf({ features: { trim: false } }), TRIM, 0, 0, 512), EINVAL);
   assert.equal(errno(rulesOf({ features: { cache: false } }), CACHE, 0, 0, 512), EINVAL);
   assert.equal(errno(rulesOf({ features: { zeroes: false } }), ZEROES, 0, 0, 512), EINVAL);
-  assert.equal(errno(rulesOf({}, true, false), STATUS, 0, 0, 512), EINVAL);
+  assert.equal(errno(rulesOf({}, 'structured', false), STATUS, 0, 0, 512), EINVAL);
   for (const command of [8, 9, 255, 0xffff]) assert.equal(errno(rulesOf(), command, 0, 0, 512), EINVAL);
 });
 
@@ -119,13 +119,13 @@ test('READ and WRITE are bounded by the maximum payload, TRIM and the others are
 test('what is announced is let through, and what is not is refused, for any export', () => {
   const features = fc.record(Object.fromEntries(Object.keys(ALL_FEATURES).map((key) => [key, fc.boolean()])));
   fc.assert(
-    fc.property(features, fc.boolean(), (wish, structured) => {
+    fc.property(features, fc.constantFrom<HeaderStyle>('simple', 'structured', 'extended'), (wish, headers) => {
       const target = memoryExport('disk', device, { features: wish });
-      const flags = transmissionFlags(target, structured);
-      const rules = new RequestRules(target, structured, structured);
+      const flags = transmissionFlags(target, headers);
+      const rules = new RequestRules(target, headers, headers !== 'simple');
       const announced = (flag: number): boolean => (flags & flag) !== 0;
       const taken = (command: number, flag: number): boolean => errno(rules, command, flag, 0, 512) === 0;
-      assert.equal(taken(WRITE, 0), !announced(EXPORT_FLAG.READ_ONLY));
+      assert.equal(taken(WRITE, headers === 'extended' ? PAYLOAD_LEN : 0), !announced(EXPORT_FLAG.READ_ONLY));
       assert.equal(taken(FLUSH, 0), announced(EXPORT_FLAG.SEND_FLUSH));
       assert.equal(taken(READ, FUA), announced(EXPORT_FLAG.SEND_FUA));
       assert.equal(taken(TRIM, 0), announced(EXPORT_FLAG.SEND_TRIM));
@@ -135,6 +135,17 @@ test('what is announced is let through, and what is not is refused, for any expo
       assert.equal(taken(ZEROES, FAST_ZERO), announced(EXPORT_FLAG.SEND_FAST_ZERO));
     }),
   );
+});
+
+test('with extended headers a WRITE needs PAYLOAD_LEN; nothing else takes it, and without them nothing does', () => {
+  const extended = rulesOf({}, 'extended');
+  assert.equal(errno(extended, WRITE, PAYLOAD_LEN, 0, 512), 0);
+  assert.equal(errno(extended, WRITE, PAYLOAD_LEN | FUA, 0, 512), 0);
+  assert.equal(errno(extended, WRITE, 0, 0, 512), EINVAL);
+  for (const command of [READ, FLUSH, TRIM, CACHE, ZEROES]) assert.equal(errno(extended, command, PAYLOAD_LEN, 0, 512), EINVAL);
+  for (const command of [READ, WRITE, FLUSH, TRIM, CACHE, ZEROES, STATUS]) {
+    assert.equal(errno(rulesOf(), command, PAYLOAD_LEN, 0, 512), EINVAL);
+  }
 });
 
 test('a device error becomes one that NBD knows and allows there', () => {

@@ -28,6 +28,7 @@ const POLICY = 0x80000002;
 const INVALID = 0x80000003;
 const UNKNOWN = 0x80000006;
 const TOO_BIG = 0x80000009;
+const EXT_HEADER_REQD = 0x8000000a;
 const FLAGS = hex('00000003');
 
 const device = new MemoryDevice(1 << 20);
@@ -100,7 +101,7 @@ test('GO describes the export, in golden bytes, and begins the transmission', ()
   assert(talk.next.kind === 'transmit');
   const { agreement } = talk.next;
   assert.equal(agreement.export.name, 'disk');
-  assert.equal(agreement.structured, false);
+  assert.equal(agreement.headers, 'simple');
   assert.equal(agreement.blockStatus, false);
 });
 
@@ -154,10 +155,9 @@ test('unknown options, with and without data, get UNSUP and stay in step', () =>
   talk.assertInStep();
 });
 
-test('STARTTLS and EXTENDED_HEADERS get UNSUP and stay in step', () => {
+test('STARTTLS gets UNSUP and stays in step', () => {
   const talk = new Talk();
   assert.deepEqual(talk.say(optionBytes(5)).types(), [UNSUP]);
-  assert.deepEqual(talk.say(optionBytes(11)).types(), [UNSUP]);
   assert.deepEqual(talk.say(optionBytes(5, Buffer.from('data'))).types(), [UNSUP]);
   talk.assertInStep();
 });
@@ -311,7 +311,42 @@ test('STRUCTURED_REPLY with data is INVALID and changes nothing', () => {
   assert.deepEqual(talk.say(optionBytes(8, hex('00'))).types(), [INVALID]);
   talk.say(optionBytes(7, infoData('disk')));
   assert(talk.next.kind === 'transmit');
-  assert.equal(talk.next.agreement.structured, false);
+  assert.equal(talk.next.agreement.headers, 'simple');
+});
+
+test('extended headers include structured replies, and there is no way back', () => {
+  const talk = new Talk();
+  const offered = (): number =>
+    talk
+      .say(optionBytes(6, infoData('disk')))
+      .replies()[0]
+      .data.readUInt16BE(10);
+  const plain = offered();
+  assert.deepEqual(talk.say(optionBytes(11)).types(), [ACK]);
+  assert.deepEqual(talk.say(optionBytes(8)).types(), [EXT_HEADER_REQD]);
+  assert.equal(offered(), plain | 0x80 /* DF */ | 0x1000 /* BLOCK_STATUS_PAYLOAD */);
+  assert.deepEqual(talk.say(optionBytes(10, contextData('disk', 'base:allocation'))).types(), [CONTEXT, ACK]);
+  talk.say(optionBytes(7, infoData('disk')));
+  assert(talk.next.kind === 'transmit');
+  assert.deepEqual([talk.next.agreement.headers, talk.next.agreement.blockStatus], ['extended', true]);
+});
+
+test('extended headers may follow structured replies; with data they are INVALID and change nothing', () => {
+  const talk = new Talk();
+  assert.deepEqual(talk.say(optionBytes(8)).types(), [ACK]);
+  assert.deepEqual(talk.say(optionBytes(11, hex('00'))).types(), [INVALID]);
+  assert.deepEqual(talk.say(optionBytes(8)).types(), [ACK]);
+  assert.deepEqual(talk.say(optionBytes(11)).types(), [ACK]);
+  talk.say(optionBytes(7, infoData('disk')));
+  assert(talk.next.kind === 'transmit');
+  assert.equal(talk.next.agreement.headers, 'extended');
+});
+
+test('EXPORT_NAME after extended headers closes the connection', () => {
+  const talk = new Talk().say(optionBytes(11));
+  talk.say(optionBytes(1, Buffer.from('disk')));
+  assert(talk.next.kind === 'close');
+  assert.match(talk.next.reason, /has to use GO/);
 });
 
 test('metadata contexts before structured replies are INVALID', () => {

@@ -4,6 +4,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
+import type { HeaderStyle } from '../../gateway/nbd/codec.js';
 import { ServerCounters } from '../../gateway/nbd/counters.js';
 import { SessionMemory } from '../../gateway/nbd/memory-share.js';
 import { Session } from '../../gateway/nbd/session.js';
@@ -17,6 +18,7 @@ const test = suite('nbd session fuzz');
 const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS] = [0, 1, 2, 3, 4, 5, 6, 7];
 const SIZE = 8192;
 const PAYLOAD_MAX = 4096;
+const [FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO, PAYLOAD_LEN] = [1, 2, 4, 8, 16, 32];
 
 const offset = fc.oneof({ weight: 8, arbitrary: fc.nat(SIZE) }, fc.constantFrom(2 ** 32, 2 ** 53, 2n ** 64n - 1n));
 const length = fc.oneof({ weight: 8, arbitrary: fc.nat(1024) }, fc.nat(2 * PAYLOAD_MAX));
@@ -32,6 +34,7 @@ const request: fc.Arbitrary<RequestFields> = fc
   .map(({ fill, ...fields }) => (fields.command === WRITE ? { ...fields, payload: Buffer.alloc(fields.length, fill) } : fields));
 /** Requests whose cookies are their places in the list. */
 const requests = fc.array(request, { maxLength: 40 }).map((list) => list.map((fields, i) => ({ ...fields, cookie: BigInt(i) })));
+const styles = fc.constantFrom<HeaderStyle>('simple', 'structured', 'extended');
 const cuts = fc.array(fc.integer({ min: 1, max: 3000 }), { minLength: 1, maxLength: 20 });
 
 class Run {
@@ -41,13 +44,13 @@ class Run {
   ended = 0;
   over = 0;
 
-  constructor(completion: 'sync' | 'held', structured: boolean) {
+  constructor(completion: 'sync' | 'held', headers: HeaderStyle) {
     this.device = new MemoryDevice(SIZE, { completion });
     const block = { maximumPayload: PAYLOAD_MAX };
     const agreement = {
       export: memoryExport('disk', this.device, { block }),
-      structured,
-      blockStatus: structured,
+      headers,
+      blockStatus: headers !== 'simple',
       leftover: Buffer.alloc(0),
     };
     this.session = new Session(
@@ -72,16 +75,21 @@ class Run {
   }
 }
 
+/** As a client with extended headers has to send it. */
+function withPayloadFlag(fields: RequestFields): RequestFields {
+  return { ...fields, flags: fields.command === WRITE ? fields.flags! | PAYLOAD_LEN : fields.flags! & ~PAYLOAD_LEN };
+}
+
 function turn(): Promise<void> {
   return new Promise((resolve) => setImmediate(resolve));
 }
 
 /** What an export of 8 KiB with every feature must answer, written down as plainly as possible. */
-function expectedErrno(fields: RequestFields, structured: boolean): number {
-  const [FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO] = [1, 2, 4, 8, 16];
+function expectedErrno(fields: RequestFields, headers: HeaderStyle): number {
+  const structured = headers !== 'simple';
   const allowed = new Map([
     [READ, structured ? FUA | DF : FUA],
-    [WRITE, FUA],
+    [WRITE, headers === 'extended' ? FUA | PAYLOAD_LEN : FUA],
     [FLUSH, FUA],
     [TRIM, FUA],
     [CACHE, FUA],
@@ -99,13 +107,15 @@ function expectedErrno(fields: RequestFields, structured: boolean): number {
 
 test('every request gets the answer that a naive model gives, in order', async () => {
   await fc.assert(
-    fc.asyncProperty(requests, cuts, fc.boolean(), async (list, pieces, structured) => {
-      const run = new Run('sync', structured);
-      run.say(Buffer.concat(list.map(requestBytes)), pieces);
+    fc.asyncProperty(requests, cuts, styles, async (drawn, pieces, headers) => {
+      const list = headers === 'extended' ? drawn.map(withPayloadFlag) : drawn;
+      const structured = headers !== 'simple';
+      const run = new Run('sync', headers);
+      run.say(Buffer.concat(list.map((fields) => requestBytes(fields, headers === 'extended'))), pieces);
       await turn();
       const model = Buffer.alloc(SIZE);
       const readLength = (cookie: bigint): number =>
-        !structured && list[Number(cookie)].command === READ ? list[Number(cookie)].length! : 0;
+        !structured && list[Number(cookie)].command === READ ? Number(list[Number(cookie)].length) : 0;
       const replies = parseReplies(run.wire.take(), readLength);
       assert.equal(replies.length, list.length);
       for (const [i, fields] of list.entries()) {
@@ -114,14 +124,14 @@ test('every request gets the answer that a naive model gives, in order', async (
         assert.equal(reply.cookie, BigInt(i));
         assert.equal(
           reply.errno,
-          expectedErrno(fields, structured),
+          expectedErrno(fields, headers),
           JSON.stringify(fields, (_, value) => String(value)),
         );
         if (reply.errno !== 0) continue;
         if (fields.command === WRITE) fields.payload!.copy(model, at);
-        if (fields.command === ZEROES || fields.command === TRIM) model.fill(0, at, at + fields.length!);
+        if (fields.command === ZEROES || fields.command === TRIM) model.fill(0, at, at + Number(fields.length));
         if (fields.command === READ && fields.length! > 0) {
-          assert(reply.payload.subarray(structured ? 8 : 0).equals(model.subarray(at, at + fields.length!)));
+          assert(reply.payload.subarray(structured ? 8 : 0).equals(model.subarray(at, at + Number(fields.length))));
         }
       }
       assert(run.device.bytes.equals(model));
@@ -134,8 +144,8 @@ test('every request gets the answer that a naive model gives, in order', async (
 test('every request is answered exactly once, in whatever order the device completes', async () => {
   await fc.assert(
     fc.asyncProperty(requests, cuts, fc.array(fc.nat(), { minLength: 1, maxLength: 40 }), async (list, pieces, picks) => {
-      const run = new Run('held', true);
-      run.say(Buffer.concat([...list.map(requestBytes), requestBytes({ command: DISC })]), pieces);
+      const run = new Run('held', 'structured');
+      run.say(Buffer.concat([...list.map((fields) => requestBytes(fields)), requestBytes({ command: DISC })]), pieces);
       for (let i = 0; run.device.held.length > 0; i++) {
         const pick = picks[i % picks.length];
         run.device.release(pick % run.device.held.length, pick % 7 === 0 ? 5 : undefined);
@@ -159,9 +169,9 @@ test('hostile bytes never throw, never reach past the export, and end in order',
   const mutation = fc.record({ at: fc.nat(), value: fc.nat(255) });
   await fc.assert(
     fc.asyncProperty(requests, fc.array(mutation, { maxLength: 8 }), cuts, fc.nat(), async (list, mutations, pieces, closeAt) => {
-      const bytes = Buffer.concat([...list.map(requestBytes), requestBytes({ command: FLUSH })]);
+      const bytes = Buffer.concat([...list.map((fields) => requestBytes(fields)), requestBytes({ command: FLUSH })]);
       for (const { at, value } of mutations) bytes[at % bytes.length] = value;
-      const run = new Run('held', true);
+      const run = new Run('held', 'structured');
       const cut = closeAt % bytes.length;
       run.say(bytes.subarray(0, cut), pieces);
       await turn();

@@ -2,6 +2,7 @@
 // every way for it to end.
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
+import type { HeaderStyle } from '../../gateway/nbd/codec.js';
 import { ServerCounters } from '../../gateway/nbd/counters.js';
 import { SessionMemory } from '../../gateway/nbd/memory-share.js';
 import { Session } from '../../gateway/nbd/session.js';
@@ -9,16 +10,17 @@ import { OP } from '../../replication/device.js';
 import { HeldWire } from '../support/held-wire.js';
 import { MemoryDevice, type MemoryDeviceOptions } from '../support/memory-device.js';
 import { type ExportWish, memoryExport } from '../support/memory-exports.js';
-import { hex, parseReplies, type Reply, type RequestFields, requestBytes } from '../support/nbd-bytes.js';
+import { hex, parseReplies, type Reply, type RequestFields, requestBytes, uint32, uint64 } from '../support/nbd-bytes.js';
 
 const test = suite('nbd session');
 
 const [READ, WRITE, DISC, FLUSH, TRIM, CACHE, ZEROES, STATUS] = [0, 1, 2, 3, 4, 5, 6, 7];
 const [EIO, EINVAL, ESHUTDOWN] = [5, 22, 108];
+const PAYLOAD_LEN = 32;
 const MIB = 1024 * 1024;
 
 interface Wish extends ExportWish, MemoryDeviceOptions {
-  structured?: boolean;
+  headers?: HeaderStyle;
   blockStatus?: boolean;
   deviceBytes?: number;
   memory?: SessionMemory;
@@ -34,17 +36,16 @@ class Bench {
   readonly session: Session;
   /** Of READs that are answered simply, so that their data can be told from the next reply. */
   #readLengths = new Map<bigint, number>();
-  #structured: boolean;
+  readonly headers: HeaderStyle;
 
   constructor(wish: Wish = {}) {
     this.memory = wish.memory ?? new SessionMemory();
     this.device = new MemoryDevice(wish.deviceBytes ?? MIB, wish);
-    const structured = wish.structured ?? true;
-    this.#structured = structured;
+    this.headers = wish.headers ?? 'structured';
     const agreement = {
       export: memoryExport('disk', this.device, wish),
-      structured,
-      blockStatus: wish.blockStatus ?? structured,
+      headers: this.headers,
+      blockStatus: wish.blockStatus ?? this.headers !== 'simple',
       leftover: Buffer.alloc(0),
     };
     this.session = new Session(
@@ -62,8 +63,8 @@ class Bench {
   say(...requests: (RequestFields | Buffer)[]): this {
     const bytes = requests.map((request) => {
       if (Buffer.isBuffer(request)) return request;
-      if (request.command === READ && !this.#structured) this.#readLengths.set(request.cookie ?? 1n, request.length ?? 0);
-      return requestBytes(request);
+      if (request.command === READ && this.headers === 'simple') this.#readLengths.set(request.cookie ?? 1n, Number(request.length ?? 0));
+      return requestBytes(request, this.headers === 'extended');
     });
     this.session.receive(Buffer.concat(bytes));
     return this;
@@ -91,7 +92,7 @@ function turn(): Promise<void> {
 }
 
 test('simple replies have their golden bytes', async () => {
-  const bench = new Bench({ structured: false });
+  const bench = new Bench({ headers: 'simple' });
   bench.device.bytes.write('abcd', 512);
   bench.say({ command: READ, cookie: 0x0102030405060708n, offset: 512, length: 4 });
   assert.deepEqual(await bench.bytes(), hex('67446698 00000000 0102030405060708 61626364'));
@@ -111,6 +112,133 @@ test('structured replies have their golden bytes', async () => {
   bench.say({ command: READ, cookie: 3n, offset: MIB, length: 1 });
   const message = Buffer.from('the range ends past the end of the export');
   assert.deepEqual(await bench.bytes(), Buffer.concat([hex('668e33ef 0001 8001 0000000000000003 0000002f 00000016 0029'), message]));
+});
+
+test('extended replies have their golden bytes, every one a chunk with the offset of its request', async () => {
+  const bench = new Bench({ headers: 'extended' });
+  bench.device.bytes.write('abcd', 512);
+  bench.say({ command: READ, cookie: 0x0102030405060708n, offset: 512, length: 4 });
+  assert.deepEqual(
+    await bench.bytes(),
+    hex('6e8a278c 0001 0001 0102030405060708 0000000000000200 000000000000000c 0000000000000200 61626364'),
+  );
+  bench.say({ command: WRITE, flags: PAYLOAD_LEN, cookie: 2n, offset: 7, payload: Buffer.from('x') });
+  assert.deepEqual(await bench.bytes(), hex('6e8a278c 0001 0000 0000000000000002 0000000000000007 0000000000000000'));
+  bench.say({ command: STATUS, cookie: 3n, offset: 4096, length: 4096 });
+  assert.deepEqual(
+    await bench.bytes(),
+    hex('6e8a278c 0001 0006 0000000000000003 0000000000001000 0000000000000018 00000001 00000001 0000000000001000 0000000000000000'),
+  );
+  bench.say({ command: FLUSH, cookie: 4n, offset: 0xfedcba9876543210n });
+  assert.deepEqual(await bench.bytes(), hex('6e8a278c 0001 0000 0000000000000004 fedcba9876543210 0000000000000000'));
+  bench.say({ command: READ, cookie: 5n, offset: 0xffffffffffffffffn, length: 0xffffffffffffffffn });
+  const message = Buffer.from('the range ends past the end of the export');
+  const head = hex('6e8a278c 0001 8001 0000000000000005 ffffffffffffffff 000000000000002f 00000016 0029');
+  assert.deepEqual(await bench.bytes(), Buffer.concat([head, message]));
+});
+
+test('zeroes and trims of any length are given to the device in parts, one after the other, and answered once', async () => {
+  const GIB = 2 ** 30;
+  for (const [command, flags, first, later] of [
+    [ZEROES, 1 | 16, { fua: true, fast: true }, { fua: true }],
+    [TRIM, 0, {}, {}],
+  ] as const) {
+    const bench = new Bench({ headers: 'extended', deviceBytes: 64 * GIB, keptBytes: 0, completion: 'held' });
+    bench.say({ command, flags, cookie: 9n, offset: 4096, length: 5 * GIB });
+    const base = { op: OP.ZEROES, fua: false, punch: true, fast: false, one: false, lane: 7 };
+    const parts = [
+      { ...base, ...first, offset: 4096, length: 2 * GIB },
+      { ...base, ...later, offset: 4096 + 2 * GIB, length: 2 * GIB },
+      { ...base, ...later, offset: 4096 + 4 * GIB, length: GIB },
+    ];
+    for (let done = 0; done < parts.length; done++) {
+      assert.deepEqual(bench.device.asked, parts.slice(0, done + 1));
+      assert.deepEqual(await bench.replies(), []);
+      assert.equal(bench.session.inFlight, 1);
+      bench.device.release();
+      await turn();
+    }
+    const [reply, ...more] = await bench.replies();
+    assert.deepEqual([reply.cookie, reply.errno, reply.offset, more.length], [9n, 0, 4096n, 0]);
+    assert.equal(bench.session.inFlight, 0);
+  }
+});
+
+test('of a long request that fails nothing more is done, nor of one whose host has gone', async () => {
+  const wish = { headers: 'extended', deviceBytes: 2 ** 40, keptBytes: 0, completion: 'held' } as const;
+  const failed = new Bench(wish);
+  failed.say({ command: ZEROES, offset: 0, length: 2 ** 33 });
+  failed.device.release();
+  await turn();
+  failed.device.release(0, EIO);
+  assert.deepEqual(await failed.errnos(), [EIO]);
+  assert.equal(failed.device.asked.length, 2);
+
+  const gone = new Bench(wish);
+  gone.say({ command: ZEROES, offset: 0, length: 2 ** 33 });
+  gone.session.closed();
+  gone.device.release();
+  await turn();
+  assert.equal(gone.device.asked.length, 1);
+  assert.deepEqual(gone.events, ['over']);
+});
+
+test('a BLOCK_STATUS may be longer than 32 bits can say', async () => {
+  const bench = new Bench({ headers: 'extended', deviceBytes: 2 ** 40, keptBytes: 0, completion: 'held' });
+  bench.say({ command: STATUS, offset: 0, length: 2 ** 40 });
+  bench.device.release();
+  const [{ type, payload }] = await bench.replies();
+  assert.equal(type, 6);
+  assert(payload.readBigUInt64BE(8) >= 2n ** 31n && payload.readBigUInt64BE(8) <= 2n ** 40n);
+});
+
+test('a payload that its command does not take, or lacks the flag for, is drained and refused, in step', async () => {
+  const payload = Buffer.alloc(512, 0x25);
+  const bench = new Bench({ headers: 'extended' });
+  for (const command of [READ, FLUSH, TRIM, CACHE, ZEROES, 99]) bench.say({ command, flags: PAYLOAD_LEN, payload });
+  bench.say({ command: WRITE, payload });
+  bench.say({ command: FLUSH, cookie: 2n });
+  assert.deepEqual(await bench.errnos(), [EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, EINVAL, 0]);
+  assert.deepEqual(
+    bench.device.asked.map(({ op }) => op),
+    [OP.FLUSH],
+  );
+  bench.say({ command: TRIM, flags: PAYLOAD_LEN, length: 2 ** 40 });
+  await turn();
+  assert.deepEqual(bench.events, [`ended: the host broke the protocol: a payload of ${2 ** 40} bytes`]);
+});
+
+test('a BLOCK_STATUS may name the contexts it wants: known ones, each once, whatever the cuts', async () => {
+  const selection = (effect: number, ...ids: number[]): Buffer => Buffer.concat([uint64(effect), ...ids.map(uint32)]);
+  const said: [Buffer, number][] = [
+    [selection(4096, 1), 0],
+    [selection(4096), EINVAL],
+    [selection(4096, 2), EINVAL],
+    [selection(4096, 1, 1), EINVAL],
+    [selection(4096, 1).subarray(0, 11), EINVAL],
+    [Buffer.alloc(0), EINVAL],
+    [Buffer.alloc(4096, 1), EINVAL],
+    [selection(2 * MIB, 1), EINVAL],
+    [selection(0, 1), 0],
+  ];
+  const bytes = Buffer.concat(said.map(([payload]) => requestBytes({ command: STATUS, flags: PAYLOAD_LEN, payload }, true)));
+  for (const piece of [bytes.length, 1, 7, 33]) {
+    const bench = new Bench({ headers: 'extended' });
+    for (let at = 0; at < bytes.length; at += piece) bench.say(bytes.subarray(at, at + piece));
+    const replies = await bench.replies();
+    assert.deepEqual(
+      replies.map(({ errno }) => errno),
+      said.map(([, errno]) => errno),
+    );
+    assert.deepEqual(replies[0].payload, hex('00000001 00000001 0000000000001000 0000000000000000'));
+    assert.deepEqual(
+      bench.device.asked.map(({ length }) => length),
+      [4096],
+    );
+  }
+  const without = new Bench({ headers: 'extended', blockStatus: false });
+  without.say({ command: STATUS, flags: PAYLOAD_LEN, payload: selection(4096, 1) }, { command: FLUSH });
+  assert.deepEqual(await without.errnos(), [EINVAL, 0]);
 });
 
 test('each command becomes the device request it means', async () => {
@@ -162,7 +290,7 @@ test('CACHE and empty requests succeed without the device', async () => {
 });
 
 test('an empty READ without structured replies is answered simply', async () => {
-  const bench = new Bench({ structured: false });
+  const bench = new Bench({ headers: 'simple' });
   bench.say({ command: READ, cookie: 5n, length: 0 });
   assert.deepEqual(await bench.bytes(), hex('67446698 00000000 0000000000000005'));
 });
@@ -175,7 +303,7 @@ test('answers the same wherever the requests are cut', async () => {
     { command: WRITE, cookie: 4n, offset: MIB, payload: Buffer.from('past the end') },
     { command: FLUSH, cookie: 5n },
     { command: READ, cookie: 6n, offset: 0, length: 3 },
-  ].map(requestBytes);
+  ].map((fields) => requestBytes(fields));
   const whole = new Bench();
   const all = Buffer.concat(said);
   whole.say(all);
