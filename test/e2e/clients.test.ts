@@ -56,6 +56,37 @@ siteTest(test, [], 'a gateway says where to attach, is ready, shows its metrics,
   await client.closed;
 });
 
+siteTest(test, [], 'a client with extended headers zeroes and looks at more than 4 GiB at once, on every copy', async (site) => {
+  const GIB = 1024 * MIB;
+  const gateway = await GatewayProcess.start(site, {
+    nodes: ['a', 'b'].map((id) => ({ id, embedded: { dir: site.path(`node-${id}`) }, zone: `rack-${id}` })),
+    volumes: [{ name: 'vol0', size: '16GiB', node: 'a' }],
+    policies: { default: { flip: { automatic: false } } },
+  });
+  const client = await NbdClient.connect(gateway.uri('vol0'), { extended: true });
+  const places = [0, GIB, 6 * GIB - 4096, 9 * GIB, 13 * GIB, 16 * GIB - MIB];
+  for (const [i, place] of places.entries()) await client.write(place, Buffer.alloc(MIB, i + 1));
+  await gateway.mirror('vol0', 'b');
+  await gateway.untilSynced('vol0', 'b');
+  await client.zeroes(GIB + 4096, 12 * GIB - 4096, { fua: true });
+  const check = async () => {
+    for (const [i, place] of places.entries()) {
+      const expected = Buffer.alloc(MIB, place > GIB && place < 13 * GIB ? 0 : i + 1);
+      if (place === GIB) expected.fill(0, 4096);
+      assert((await client.read(place, MIB)).equals(expected), `what is at ${place}`);
+    }
+    const extents = await client.status(0, 16 * GIB);
+    assert(
+      extents.some(({ lengthBytes, zero }) => zero && lengthBytes > MIB),
+      JSON.stringify(extents),
+    );
+  };
+  await check();
+  await gateway.flip('vol0');
+  await check();
+  await client.disconnect();
+});
+
 siteTest(test, [], 'a restart serves the same contents, after SIGTERM and after SIGKILL', async (site) => {
   const gateway = await startEmbedded(site);
   const bytes = randomFillSync(Buffer.alloc(3 * MIB));

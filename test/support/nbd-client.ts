@@ -11,10 +11,14 @@ const OPTION_REPLY = 0x3e889045565a9n;
 const REQUEST = 0x25609513;
 const SIMPLE_REPLY = 0x67446698;
 const STRUCTURED_REPLY = 0x668e33ef;
+const EXTENDED_REQUEST = 0x21e41c71;
+const EXTENDED_REPLY = 0x6e8a278c;
 
 export interface ConnectWishes {
   /** Default true. */
   structured?: boolean;
+  /** Ask for extended headers, which include structured replies; default false. */
+  extended?: boolean;
   /** Select base:allocation; default true with structured replies. */
   blockStatus?: boolean;
   /** Use EXPORT_NAME instead of GO. */
@@ -58,6 +62,7 @@ export class NbdClient {
   sizeBytes = 0;
   flags = 0;
   structured = false;
+  extended = false;
   block: { minimum: number; preferred: number; maximumPayload: number } | null = null;
   /** True once a reply came structured (simple ones are allowed for commands without data). */
   sawStructured = false;
@@ -123,13 +128,7 @@ export class NbdClient {
     if (this.#over !== null) return Promise.reject(this.#over);
     this.#cookies += 1n;
     const cookie = 0xc0ffee0000000000n + this.#cookies;
-    const header = Buffer.alloc(28);
-    header.writeUInt32BE(REQUEST, 0);
-    header.writeUInt16BE(flags, 4);
-    header.writeUInt16BE(command, 6);
-    header.writeBigUInt64BE(cookie, 8);
-    header.writeBigUInt64BE(BigInt(offset), 16);
-    header.writeUInt32BE(length, 24);
+    const header = this.#requestHeader(command, this.extended && command === 1 ? flags | 32 : flags, cookie, BigInt(offset), length);
     const reply = new Promise<NbdReply>((resolve, reject) => {
       const where = { command, offset: Number(offset), length };
       this.#pending.set(cookie, { ...where, data: null, filledBytes: 0, extents: null, error: null, resolve, reject });
@@ -140,11 +139,20 @@ export class NbdClient {
 
   /** Says goodbye and waits until the server has closed; what is outstanding is still answered. */
   async disconnect(): Promise<void> {
-    const header = Buffer.alloc(28);
-    header.writeUInt32BE(REQUEST, 0);
-    header.writeUInt16BE(2, 6);
-    this.stream.write(header);
+    this.stream.write(this.#requestHeader(2, 0, 0n, 0n, 0));
     await this.closed;
+  }
+
+  #requestHeader(command: number, flags: number, cookie: bigint, offset: bigint, length: number): Buffer {
+    const header = Buffer.alloc(this.extended ? 32 : 28);
+    header.writeUInt32BE(this.extended ? EXTENDED_REQUEST : REQUEST, 0);
+    header.writeUInt16BE(flags, 4);
+    header.writeUInt16BE(command, 6);
+    header.writeBigUInt64BE(cookie, 8);
+    header.writeBigUInt64BE(offset, 16);
+    if (this.extended) header.writeBigUInt64BE(BigInt(length), 24);
+    else header.writeUInt32BE(length, 24);
+    return header;
   }
 
   destroy(): void {
@@ -156,7 +164,11 @@ export class NbdClient {
     assert(greeting.subarray(0, 8).equals(NBDMAGIC) && greeting.subarray(8, 16).equals(IHAVEOPT), 'an NBD greeting');
     assert.equal(greeting.readUInt16BE(16) & 3, 3, 'a server of fixed newstyle without zeroes');
     this.stream.write(Buffer.from([0, 0, 0, 3]));
-    if (wishes.structured ?? true) {
+    if (wishes.extended) {
+      const replies = await this.option(11, Buffer.alloc(0));
+      assert.equal(replies.at(-1)?.type, 1, 'a server of extended headers');
+      this.extended = this.structured = true;
+    } else if (wishes.structured ?? true) {
       const replies = await this.option(8, Buffer.alloc(0));
       this.structured = replies.at(-1)?.type === 1;
     }
@@ -216,8 +228,9 @@ export class NbdClient {
     try {
       for (;;) {
         const magic = (await this.stream.read(4)).readUInt32BE(0);
-        if (magic === SIMPLE_REPLY) await this.#takeSimple();
-        else if (magic === STRUCTURED_REPLY) await this.#takeChunk();
+        if (magic === EXTENDED_REPLY && this.extended) await this.#takeChunk();
+        else if (magic === SIMPLE_REPLY && !this.extended) await this.#takeSimple();
+        else if (magic === STRUCTURED_REPLY && !this.extended) await this.#takeChunk();
         else throw new Error(`wrong magic ${magic.toString(16)} in a reply`);
       }
     } catch (error) {
@@ -246,16 +259,17 @@ export class NbdClient {
   async #takeChunk(): Promise<void> {
     assert(this.structured, 'chunks only where they were agreed');
     this.sawStructured = true;
-    const header = await this.stream.read(16);
+    const header = await this.stream.read(this.extended ? 28 : 16);
     const flags = header.readUInt16BE(0);
     const type = header.readUInt16BE(2);
     const cookie = header.readBigUInt64BE(4);
-    const payload = await this.stream.read(header.readUInt32BE(12));
+    const payload = await this.stream.read(this.extended ? Number(header.readBigUInt64BE(20)) : header.readUInt32BE(12));
     const pending = this.#known(cookie);
+    if (this.extended) assert.equal(Number(header.readBigUInt64BE(12)), pending.offset, 'the offset of the request');
     assert(pending.error === null, 'nothing follows an error');
     if (type === 1) this.#fill(pending, Number(payload.readBigUInt64BE(0)), payload.subarray(8));
     else if (type === 2) this.#fill(pending, Number(payload.readBigUInt64BE(0)), Buffer.alloc(payload.readUInt32BE(8)));
-    else if (type === 5) pending.extents = this.#parseExtents(payload);
+    else if (type === (this.extended ? 6 : 5)) pending.extents = this.#parseExtents(payload);
     else if (type >= 0x8000) {
       const messageLength = payload.readUInt16BE(4);
       const message = payload.toString('utf8', 6, 6 + messageLength);
@@ -275,10 +289,13 @@ export class NbdClient {
   #parseExtents(payload: Buffer): StatusExtent[] {
     assert.equal(payload.readUInt32BE(0), this.#contextId, 'the context that was selected');
     const extents: StatusExtent[] = [];
-    for (let at = 4; at < payload.length; at += 8) {
-      const flags = payload.readUInt32BE(at + 4);
-      extents.push({ lengthBytes: payload.readUInt32BE(at), hole: (flags & 1) !== 0, zero: (flags & 2) !== 0 });
+    const [head, each] = this.extended ? [8, 16] : [4, 8];
+    for (let at = head; at < payload.length; at += each) {
+      const lengthBytes = this.extended ? Number(payload.readBigUInt64BE(at)) : payload.readUInt32BE(at);
+      const flags = payload.readUInt32BE(at + each - 4);
+      extents.push({ lengthBytes, hole: (flags & 1) !== 0, zero: (flags & 2) !== 0 });
     }
+    if (this.extended) assert.equal(payload.readUInt32BE(4), extents.length, 'as many extents as it says');
     return extents;
   }
 

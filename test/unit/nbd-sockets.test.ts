@@ -59,6 +59,25 @@ for (const over of ['tcp', 'unix'] as const) {
   }
 }
 
+for (const over of ['tcp', 'unix'] as const) {
+  test(`${over}, extended headers: what is written is read`, () =>
+    onServer(async (bed) => {
+      const client = await NbdClient.connect(bed.uri('disk', over), { extended: true });
+      const bytes = randomFillSync(Buffer.alloc(300_000));
+      await client.write(1000, bytes, { fua: true });
+      await client.flush();
+      assert((await client.read(1000, 300_000)).equals(bytes));
+      await client.zeroes(1000, 1000, { noHole: true, fast: true });
+      await client.trim(2000, 1000);
+      await client.cache(0, MIB);
+      assert((await client.read(1000, 2000)).equals(Buffer.alloc(2000)));
+      assert.deepEqual(await client.status(0, MIB), [{ lengthBytes: MIB, hole: false, zero: false }]);
+      assert.equal(await errnoOf(client.read(MIB, 1)), 22);
+      assert.equal(await errnoOf(client.zeroes(0, 2 ** 40)), 28);
+      await client.disconnect();
+    }));
+}
+
 test('requests of many clients in flight together each get their own answer', () =>
   onServer(async (bed, device) => {
     device.completion = 'later';
