@@ -115,8 +115,10 @@ export class GatewayLives {
     this.#mark();
     const beganMs = world.scheduler.nowMs;
     const late = world.scheduler.after(CLOSE_MAX_MS, () => {
+      // One that crashed while it was ending has nothing left to end.
+      if (this.#life !== life) return;
       this.violations.push({ property: 'liveness', text: `the gateway was told to end at ${beganMs.toFixed(0)} ms and has not` });
-      if (this.#life === life) this.crash(downMs);
+      this.crash(downMs);
     });
     void this.#incarnation!.close().then(
       () => {
