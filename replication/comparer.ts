@@ -56,6 +56,8 @@ export interface ComparerOptions {
   /** Is some of it lost? Then copies may differ there, and none of it is compared. */
   isLost(offset: number, length: number): boolean;
   found(mismatch: Mismatch, kind: MismatchKind): void;
+  /** Regions from `first` to before `end` were looked at on every copy, from this moment on (monotonic). */
+  compared(first: number, end: number, begunMs: number): void;
 }
 
 /** all: every copy was looked at; some: one that does not answer was left out; none: there is nothing to compare with, or it was stopped. */
@@ -80,6 +82,7 @@ export class Comparer {
   /** Compares a range that begins and ends with regions, or with the volume. Regions found equal on every copy become verified. */
   async compare(offset: number, length: number): Promise<Compared> {
     const { sums, throttle, lock } = this.#options;
+    const begunMs = this.#options.clock.nowMs();
     const suspects = new Set<number>();
     const first = offset / sums.regionBytes;
     const regions = Math.ceil(length / sums.regionBytes);
@@ -108,7 +111,9 @@ export class Comparer {
       if (this.#stopped) return 'none';
       await this.#decide(region);
     }
-    return this.#present().length === this.#options.copies().length ? 'all' : 'some';
+    if (this.#present().length < this.#options.copies().length) return 'some';
+    this.#options.compared(first, first + regions, begunMs);
+    return 'all';
   }
 
   /** The copies that answer. One that does not would only be waited for. */

@@ -135,6 +135,7 @@ export class AgentExportTable implements ExportTable {
       },
       block: { minimum: 1, preferred: 4096, maximumPayload: MAXIMUM_PAYLOAD_BYTES },
       device,
+      contexts: [],
     };
   }
 }

@@ -1,12 +1,13 @@
-// A device's extents as the payload of a BLOCK_STATUS chunk. Keeps the protocol's rules whatever the device gives: starts
+// Runs of like bytes as the payload of a BLOCK_STATUS chunk. Keeps the protocol's rules whatever it is given: starts
 // at the request, never runs past it, each length a multiple of the minimum block, neighbours alike are one, a bounded
-// number. Where a block holds different extents it is what all of them are: a hole only if all are, zero only if all are.
+// number. Where a block holds different runs it has the bits that all of them have: it is a hole only if all of it is, zero only if all is.
 //
 //   context id32 { length32 flags32 }                with extended headers: context id32 count32 { length64 flags64 }
 import assert from 'node:assert/strict';
 import type { Extent } from '../../replication/device.js';
 import { readUint32, readUint64, writeUint32, writeUint64 } from './codec.js';
 import { EXTENT_FLAG } from './constants.js';
+import type { StatusRun } from './meta-context.js';
 
 /** Extents in one reply: clients ask again for what is behind them. */
 const EXTENTS_MAX = 16 * 1024;
@@ -73,7 +74,7 @@ class Descriptors {
 
 export interface BlockStatusForm {
   contextId: number;
-  /** Of the request: over 0, and a multiple of `blockBytes`. */
+  /** In bytes, of the request: over 0, and a multiple of `blockBytes`. */
   length: number;
   blockBytes: number;
   /** REQ_ONE: the first extent alone. */
@@ -82,16 +83,15 @@ export interface BlockStatusForm {
   wide: boolean;
 }
 
-/** `extents` start where the request does. */
-export function encodeBlockStatus(extents: readonly Extent[], { contextId, length, blockBytes, one, wide }: BlockStatusForm): Buffer {
-  assert(extents.length > 0 && extents[0].lengthBytes > 0, 'a device gives at least one extent');
-  // Between two extents there may be a block that holds some of both.
-  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(2 * extents.length, EXTENTS_MAX), wide);
+/** `runs` start where the request does. */
+export function encodeBlockStatus(runs: readonly StatusRun[], { contextId, length, blockBytes, one, wide }: BlockStatusForm): Buffer {
+  assert(runs.length > 0 && runs[0].lengthBytes > 0, 'there is at least one run');
+  // Between two runs there may be a block that holds some of both.
+  const descriptors = new Descriptors(contextId, one ? 1 : Math.min(2 * runs.length, EXTENTS_MAX), wide);
   let at = 0;
   let blockFlags = 0;
-  for (const extent of extents) {
-    const flags = flagsOf(extent);
-    let rest = Math.min(extent.lengthBytes, length - at);
+  for (const { lengthBytes, status: flags } of runs) {
+    let rest = Math.min(lengthBytes, length - at);
     const begun = at % blockBytes;
     if (begun > 0) {
       const fill = Math.min(blockBytes - begun, rest);
@@ -111,6 +111,10 @@ export function encodeBlockStatus(extents: readonly Extent[], { contextId, lengt
   return descriptors.payload();
 }
 
-function flagsOf(extent: Extent): number {
-  return (extent.hole ? EXTENT_FLAG.HOLE : 0) | (extent.zero ? EXTENT_FLAG.ZERO : 0);
+/** What a device says, as base:allocation has it. */
+export function allocationRuns(extents: readonly Extent[]): StatusRun[] {
+  return extents.map(({ lengthBytes, hole, zero }) => ({
+    lengthBytes,
+    status: (hole ? EXTENT_FLAG.HOLE : 0) | (zero ? EXTENT_FLAG.ZERO : 0),
+  }));
 }

@@ -1,6 +1,7 @@
 // What an NBD server offers under a name, and the table it asks. The gateway's volumes and the agent's files
 // implement these; the server and its sessions know nothing else of them.
 import type { Device } from '../../replication/device.js';
+import type { KnownContext } from './meta-context.js';
 
 export interface ExportFeatures {
   readOnly: boolean;
@@ -23,6 +24,8 @@ export interface Export {
   /** Powers of two; minimum 1 means any alignment. */
   readonly block: { minimum: number; preferred: number; maximumPayload: number };
   readonly device: Device;
+  /** Beside base:allocation. */
+  readonly contexts: readonly KnownContext[];
 }
 
 export interface Attachment {

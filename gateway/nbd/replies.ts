@@ -1,7 +1,7 @@
 // The replies of one session, written into its outbox: simple ones, or structured ones where they were agreed. After
 // structured replies are agreed READ and BLOCK_STATUS never get a simple one; success without data stays simple, which
-// is allowed and short. With extended headers every reply is an extended chunk. Each reply is one chunk, so chunks never
-// overlap and nothing follows an error.
+// is allowed and short. With extended headers every reply is an extended chunk. Each reply is one chunk (a BLOCK_STATUS one
+// for each context), so chunks never overlap and nothing follows an error.
 import {
   encodeChunkHeader,
   encodeExtendedChunkHeader,
@@ -50,10 +50,13 @@ export class Replies {
     this.#outbox.append(data);
   }
 
-  /** Only where structured replies were agreed; `payload` is in the form that belongs to the headers. */
-  blockStatus(to: Addressee, payload: Buffer): void {
-    this.#chunk(to, this.#extended ? CHUNK.BLOCK_STATUS_EXT : CHUNK.BLOCK_STATUS, 0, payload.length);
-    this.#outbox.append(payload);
+  /** Only where structured replies were agreed; the payloads, one a context, are in the form that belongs to the headers. */
+  blockStatus(to: Addressee, payloads: readonly Buffer[]): void {
+    for (const [i, payload] of payloads.entries()) {
+      const flags = i === payloads.length - 1 ? CHUNK_FLAG_DONE : 0;
+      this.#chunk(to, this.#extended ? CHUNK.BLOCK_STATUS_EXT : CHUNK.BLOCK_STATUS, 0, payload.length, flags);
+      this.#outbox.append(payload);
+    }
   }
 
   refuse(to: Addressee, refusal: Refusal): void {
@@ -74,15 +77,15 @@ export class Replies {
   }
 
   /** Writes the header of a chunk of `length` bytes and reserves the first `head` of them: gives their position. */
-  #chunk(to: Addressee, type: number, head: number, length: number): number {
+  #chunk(to: Addressee, type: number, head: number, length: number, flags: number = CHUNK_FLAG_DONE): number {
     const { cookieHigh, cookieLow } = to;
     if (!this.#extended) {
       const at = this.#outbox.reserve(SIZE.CHUNK_HEADER + head);
-      encodeChunkHeader(this.#outbox.slab, at, CHUNK_FLAG_DONE, type, cookieHigh, cookieLow, length);
+      encodeChunkHeader(this.#outbox.slab, at, flags, type, cookieHigh, cookieLow, length);
       return at + SIZE.CHUNK_HEADER;
     }
     const at = this.#outbox.reserve(SIZE.EXTENDED_CHUNK_HEADER + head);
-    encodeExtendedChunkHeader(this.#outbox.slab, at, CHUNK_FLAG_DONE, type, cookieHigh, cookieLow, to.offsetHigh, to.offsetLow, length);
+    encodeExtendedChunkHeader(this.#outbox.slab, at, flags, type, cookieHigh, cookieLow, to.offsetHigh, to.offsetLow, length);
     return at + SIZE.EXTENDED_CHUNK_HEADER;
   }
 }

@@ -4,10 +4,11 @@
 // GO look it up); attaching is a step of the owner, because it may take time.
 import assert from 'node:assert/strict';
 import { type HeaderStyle, readUint32, writeUint16, writeUint32 } from './codec.js';
-import { BASE_ALLOCATION, HANDSHAKE_FLAG, NBD_MAGIC, OPTION, OPTION_MAGIC, OPTION_REPLY, OPTION_REPLY_MAGIC, SIZE } from './constants.js';
+import { HANDSHAKE_FLAG, NBD_MAGIC, OPTION, OPTION_MAGIC, OPTION_REPLY, OPTION_REPLY_MAGIC, SIZE } from './constants.js';
 import type { Export, ExportTable } from './export.js';
 import { encodeExportReply, encodeInfos, transmissionFlags } from './export-info.js';
 import { Inbox } from './inbox.js';
+import { contextsOf, type SelectedContext } from './meta-context.js';
 import { type InfoRequest, type MetaContextRequest, parseInfoRequest, parseMetaContextRequest, parseName } from './option-data.js';
 
 /** The most data of an option that is looked at; a longer one is drained and answered TOO_BIG. */
@@ -20,15 +21,12 @@ const REASON_LENGTH_MAX = 1000;
 const SHUTTING_DOWN = 'the server is shutting down';
 const CLIENT_FLAGS_KNOWN = HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES;
 
-/** The id our BLOCK_STATUS chunks carry. */
-export const BASE_ALLOCATION_ID = 1;
-
 /** What both sides agreed on when the transmission begins. */
 export interface Agreement {
   export: Export;
   headers: HeaderStyle;
-  /** base:allocation was selected for this export: BLOCK_STATUS is allowed. */
-  blockStatus: boolean;
+  /** What was selected for this export; with none there is no BLOCK_STATUS. */
+  contexts: readonly SelectedContext[];
   /** What the client sent behind its last option. */
   leftover: Buffer;
 }
@@ -65,8 +63,8 @@ export class ServerHandshake {
   #length = 0;
   #attachInfo: InfoRequest | null = null;
   #headers: HeaderStyle = 'simple';
-  /** The export that base:allocation was selected for. */
-  #contextsOf: string | null = null;
+  /** Names of the contexts that were selected, and for which export. */
+  #selected: { name: string; contexts: string[] } | null = null;
   #shuttingDown = false;
 
   constructor(table: Pick<ExportTable, 'names' | 'find'>) {
@@ -191,7 +189,7 @@ export class ServerHandshake {
     this.#length -= drained;
     if (this.#length > 0) return false;
     this.#state = 'option';
-    if (this.#option === OPTION.SET_META_CONTEXT) this.#contextsOf = null;
+    if (this.#option === OPTION.SET_META_CONTEXT) this.#selected = null;
     if (this.#shuttingDown) this.#refuseForGood();
     else if (isSupported(this.#option)) this.#refuse(OPTION_REPLY.ERR_TOO_BIG, `option data has at most ${OPTION_BYTES_MAX} bytes`);
     else this.#refuseUnsupported();
@@ -286,41 +284,42 @@ export class ServerHandshake {
 
   #onMetaContext(data: Buffer): void {
     const selecting = this.#option === OPTION.SET_META_CONTEXT;
-    if (selecting) this.#contextsOf = null;
+    if (selecting) this.#selected = null;
     const request = parseMetaContextRequest(data);
     if (this.#headers === 'simple') {
       this.#refuse(OPTION_REPLY.ERR_INVALID, 'metadata contexts need structured replies first');
     } else if (request.flaw !== null) {
       this.#refuse(request.flaw.reply, request.flaw.message);
-    } else if (this.#table.find(request.value.name) === undefined) {
-      this.#refuseUnknown(request.value.name);
     } else {
-      this.#answerContexts(request.value, selecting);
+      const target = this.#table.find(request.value.name);
+      if (target === undefined) this.#refuseUnknown(request.value.name);
+      else this.#answerContexts(target, request.value, selecting);
     }
   }
 
-  /** SET takes a context by its name alone; LIST takes the wildcard too, and no query means all. */
-  #answerContexts(request: MetaContextRequest, selecting: boolean): void {
-    const { queries } = request;
-    const named = queries.includes(BASE_ALLOCATION);
-    if (selecting && named) {
-      this.#replyContext(BASE_ALLOCATION_ID);
-      this.#contextsOf = request.name;
-    } else if (!selecting && (named || queries.length === 0 || queries.includes('base:'))) {
-      this.#replyContext(0);
+  /** SET takes a context by its name alone; LIST takes a whole namespace too, and no query means all. */
+  #answerContexts(target: Export, { name, queries }: MetaContextRequest, selecting: boolean): void {
+    const contexts: string[] = [];
+    for (const [context, { id }] of contextsOf(target)) {
+      const named = queries.includes(context);
+      const listed = queries.length === 0 || queries.includes(context.slice(0, context.indexOf(':') + 1));
+      if (!named && (selecting || !listed)) continue;
+      this.#replyContext(selecting ? id : 0, context);
+      contexts.push(context);
     }
+    if (selecting) this.#selected = { name, contexts };
     this.#acknowledge();
   }
 
-  #replyContext(id: number): void {
-    const data = Buffer.alloc(4 + BASE_ALLOCATION.length);
+  #replyContext(id: number, name: string): void {
+    const data = Buffer.alloc(4 + name.length);
     writeUint32(data, 0, id);
-    data.write(BASE_ALLOCATION, 4);
+    data.write(name, 4);
     this.#reply(OPTION_REPLY.META_CONTEXT, data);
   }
 
   #attach(name: string, info: InfoRequest | null): void {
-    if (this.#contextsOf !== name) this.#contextsOf = null;
+    if (this.#selected?.name !== name) this.#selected = null;
     this.#attachInfo = info;
     this.#state = 'attaching';
     this.#next = { kind: 'attach', name };
@@ -334,7 +333,9 @@ export class ServerHandshake {
   #transmit(target: Export): void {
     this.#state = 'over';
     const leftover = this.#inbox.take(this.#inbox.available);
-    const agreement = { export: target, headers: this.#headers, blockStatus: this.#contextsOf !== null, leftover };
+    const offered = contextsOf(target);
+    const contexts = (this.#selected?.contexts ?? []).flatMap((name) => offered.get(name) ?? []);
+    const agreement = { export: target, headers: this.#headers, contexts, leftover };
     this.#next = { kind: 'transmit', agreement };
   }
 

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { type DeviceRequest, type Extent, OP, type Op } from '../../replication/device.js';
 import type { RequestHeader } from './codec.js';
 import { COMMAND, COMMAND_FLAG } from './constants.js';
+import type { SelectedContext } from './meta-context.js';
 
 /** The most that a device is asked for at once: 2 GiB, within what any node's 32-bit lengths can say. */
 const PART_BYTES_MAX = 2 ** 31;
@@ -24,6 +25,8 @@ export class SessionRequest implements DeviceRequest {
   readonly lane: number;
   data: Buffer | null = null;
   extents: Extent[] | null = null;
+  /** BLOCK_STATUS: what is asked for. */
+  contexts: readonly SelectedContext[] = [];
   command = 0;
   cookieHigh = 0;
   cookieLow = 0;

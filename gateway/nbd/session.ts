@@ -4,18 +4,19 @@
 // beyond its payload. Never decides whether a request is allowed (request-rules.ts does).
 import assert from 'node:assert/strict';
 import type { Wire } from '../wire.js';
-import { BLOCK_STATUS_BYTES_MAX, encodeBlockStatus } from './block-status.js';
+import { allocationRuns, BLOCK_STATUS_BYTES_MAX, encodeBlockStatus } from './block-status.js';
 import { decodeExtendedRequest, decodeRequest, RequestHeader } from './codec.js';
 import { COMMAND, COMMAND_FLAG, SIZE } from './constants.js';
 import { CONTEXT_SELECTION_BYTES_MAX, parseContextSelection } from './context-selection.js';
 import type { ServerCounters } from './counters.js';
+import type { SelectedContext } from './meta-context.js';
 import { MemoryShare, type SessionMemory } from './memory-share.js';
 import { Outbox } from './outbox.js';
 import { PayloadSlab, SLAB_PAYLOAD_BYTES_MAX } from './payload-slab.js';
 import { REFUSAL, type Refusal, refusalOfDevice } from './refusal.js';
 import { Replies } from './replies.js';
 import { RequestRules, validateRequest } from './request-rules.js';
-import { type Agreement, BASE_ALLOCATION_ID } from './server-handshake.js';
+import type { Agreement } from './server-handshake.js';
 import { type RequestOwner, SessionRequest } from './session-request.js';
 
 const IN_FLIGHT_MAX = 1024;
@@ -24,7 +25,6 @@ const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 
 /** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a BLOCK_STATUS's, a payload nobody wants. */
 const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, SELECTION: 3, DRAIN: 4 } as const;
-const CONTEXT_IDS: ReadonlySet<number> = new Set([BASE_ALLOCATION_ID]);
 /** open: requests are read. closing: what is in flight is answered, then the wire is ended. ended: it was. gone: it is closed. */
 const PHASE = { OPEN: 0, CLOSING: 1, ENDED: 2, GONE: 3 } as const;
 
@@ -45,6 +45,9 @@ export class Session implements RequestOwner {
   #wire: Wire;
   #device: Agreement['export']['device'];
   #rules: RequestRules;
+  /** What BLOCK_STATUS tells; and what the one in `#header` asks for. */
+  #contexts: readonly SelectedContext[];
+  #asked: readonly SelectedContext[];
   #extended: boolean;
   #requestBytes: number;
   #lane: number;
@@ -88,7 +91,8 @@ export class Session implements RequestOwner {
   constructor(wire: Wire, agreement: Agreement, lane: number, world: SessionWorld, hooks: SessionHooks) {
     this.#wire = wire;
     this.#device = agreement.export.device;
-    this.#rules = new RequestRules(agreement.export, agreement.headers, agreement.blockStatus);
+    this.#rules = new RequestRules(agreement.export, agreement.headers, agreement.contexts.length > 0);
+    this.#contexts = this.#asked = agreement.contexts;
     this.#extended = agreement.headers === 'extended';
     this.#requestBytes = this.#extended ? SIZE.EXTENDED_REQUEST : SIZE.REQUEST;
     this.#replies = new Replies(this.#outbox, agreement.headers);
@@ -176,13 +180,19 @@ export class Session implements RequestOwner {
       assert(request.data?.length === request.length, 'a device gives as many bytes as were asked for');
       this.#replies.data(request, request.offset, request.data);
     } else if (request.command === COMMAND.BLOCK_STATUS) {
-      assert(request.extents !== null, 'a device gives extents');
-      const { extents, length, one } = request;
-      const form = { contextId: BASE_ALLOCATION_ID, length, blockBytes: this.#rules.blockBytes, one, wide: this.#extended };
-      this.#replies.blockStatus(request, encodeBlockStatus(extents, form));
+      this.#replies.blockStatus(
+        request,
+        request.contexts.map((context) => this.#statusOf(request, context)),
+      );
     } else {
       this.#replies.done(request, false);
     }
+  }
+
+  #statusOf({ extents, offset, length, one }: SessionRequest, { id, known }: SelectedContext): Buffer {
+    assert(known !== null || extents !== null, 'a device gives extents');
+    const runs = known === null ? allocationRuns(extents!) : known.runs(offset, length);
+    return encodeBlockStatus(runs, { contextId: id, length, blockBytes: this.#rules.blockBytes, one, wide: this.#extended });
   }
 
   /** Understands as much of `chunk` as there is room for; the rest waits in the backlog. */
@@ -253,7 +263,7 @@ export class Session implements RequestOwner {
       this.#answerWithoutDevice(refusal);
       return true;
     }
-    const cost = costOf(header);
+    const cost = costOf(header, this.#asked.length);
     if (this.#inFlight >= IN_FLIGHT_MAX) return false;
     // With nothing in flight there would be no turn in which to look again.
     if (this.#inFlightBytes + this.#outbox.bytes > 0 && !this.#memory.admits(this.#heldBytes, cost)) return false;
@@ -268,15 +278,28 @@ export class Session implements RequestOwner {
       this.#stage = STAGE.PAYLOAD;
     } else {
       this.#stage = STAGE.HEADER;
-      this.#device.submit(request);
+      this.#begin(request);
     }
     return true;
+  }
+
+  #begin(request: SessionRequest): void {
+    if (request.command === COMMAND.BLOCK_STATUS) {
+      request.contexts = this.#asked;
+      this.#asked = this.#contexts;
+      if (request.contexts.every(({ known }) => known !== null)) {
+        request.complete(0);
+        return;
+      }
+    }
+    this.#device.submit(request);
   }
 
   /** A request that is refused (with its payload, if it has one) or that needs nothing done. */
   #answerWithoutDevice(refusal: Refusal | null): void {
     const header = this.#header;
     this.#stage = STAGE.HEADER;
+    this.#asked = this.#contexts;
     const hasPayload = header.command === COMMAND.WRITE || (this.#extended && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0);
     if (!hasPayload || header.length === 0) {
       this.#answerHeader(refusal);
@@ -338,13 +361,14 @@ export class Session implements RequestOwner {
     chunk.copy(this.#selection, this.#selectionFilled, at, at + taken);
     this.#selectionFilled += taken;
     if (this.#selectionFilled < this.#selection.length) return at + taken;
-    const length = parseContextSelection(this.#selection, CONTEXT_IDS);
+    const selection = parseContextSelection(this.#selection, this.#contexts);
     const header = this.#header;
-    if (length === null) {
+    if (selection === null) {
       this.#stage = STAGE.HEADER;
       this.#answerHeader(REFUSAL.badSelection);
     } else {
-      header.length = length;
+      header.length = selection.length;
+      this.#asked = selection.contexts;
       header.flags &= ~COMMAND_FLAG.PAYLOAD_LEN;
       this.#stage = STAGE.ADMISSION;
     }
@@ -451,8 +475,8 @@ export class Session implements RequestOwner {
   }
 }
 
-/** What a request holds in memory until it is answered: its data, or the largest status reply. */
-function costOf(header: RequestHeader): number {
+/** What a request holds in memory until it is answered: its data, or the largest status reply in so many contexts. */
+function costOf(header: RequestHeader, contexts: number): number {
   if (header.command === COMMAND.READ || header.command === COMMAND.WRITE) return header.length;
-  return header.command === COMMAND.BLOCK_STATUS ? BLOCK_STATUS_BYTES_MAX : 0;
+  return header.command === COMMAND.BLOCK_STATUS ? contexts * BLOCK_STATUS_BYTES_MAX : 0;
 }

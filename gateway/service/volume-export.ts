@@ -43,6 +43,7 @@ export class VolumeExports implements ExportTable {
         maximumPayload: PAYLOAD_BYTES_MAX,
       },
       device: served.volume,
+      contexts: served.volume.contexts,
     };
   }
 

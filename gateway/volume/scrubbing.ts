@@ -13,6 +13,7 @@ import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { Damage } from './damage.js';
 import type { LostRanges } from './lost-ranges.js';
+import { ScrubTimes } from './scrub-times.js';
 import { ScrubRecord, type UnfinishedScrub } from './scrub-record.js';
 
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
@@ -50,6 +51,8 @@ export class Scrubbing {
   readonly #options: ScrubbingOptions;
   readonly #readBack: ReadBack;
   readonly #record: ScrubRecord;
+  /** When regions that are verified were last found alike. */
+  readonly times: ScrubTimes;
   #current: { job: Scrub; report: ScrubReport; startedMs: number; fromBytes: number } | null = null;
   /** A pass that was stopped, or that an earlier gateway was in; it goes on once all is quiet. */
   #unfinished: UnfinishedScrub | null;
@@ -72,6 +75,7 @@ export class Scrubbing {
   constructor(options: ScrubbingOptions) {
     this.#options = options;
     const { sums, sizeBytes, clock, records, volume, log } = options;
+    this.times = new ScrubTimes({ clock, sizeBytes, regionBytes: sums.regionBytes, extentBytes: options.chunkBytes });
     this.#damage = new Damage(records, volume, log);
     this.#record = new ScrubRecord(records, volume, log);
     this.#unfinished = this.#record.read(this.#chunks);
@@ -314,7 +318,8 @@ export class Scrubbing {
   #comparer(found: (mismatch: Mismatch, kind: MismatchKind) => void): Comparer {
     const { copies, sizeBytes, lock, sums, lost, hasher, throttle, clock } = this.#options;
     const isLost = (offset: number, length: number): boolean => lost.overlaps(offset, length);
-    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, isLost, found });
+    const compared = (first: number, end: number, begunMs: number): void => this.times.compared(first, end, begunMs);
+    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, isLost, found, compared });
   }
 
   #since(): void {

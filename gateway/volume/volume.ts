@@ -11,6 +11,7 @@ import type { FlipCertificate, JournalView, MirrorView, Outcome, ScrubReport, Ta
 import { refuse } from '../control.js';
 import { ActiveWatch } from './active-watch.js';
 import { BackgroundPace } from './background-pace.js';
+import type { KnownContext } from '../nbd/meta-context.js';
 import { Copies, type MirrorCopy } from './copies.js';
 import { type Copy, describeTarget } from './copy.js';
 import { type Connect, CopyOpener } from './copy-opener.js';
@@ -28,6 +29,7 @@ import { RecordKeeper } from './record-keeper.js';
 import { Recovery } from './recovery.js';
 import { RoleChange } from './role-change.js';
 import { Scrubbing } from './scrubbing.js';
+import { volumeContexts } from './volume-contexts.js';
 import { Succession } from './succession.js';
 import type { VolumeRecord } from './volume-record.js';
 import type { VolumeSettings } from './volume-settings.js';
@@ -63,6 +65,8 @@ export class Volume implements VolumeControl, Device {
   readonly #clock: Clock;
   readonly #intents: IntentLog;
   readonly #copies: Copies;
+  /** What it knows of its regions, for hosts that ask. */
+  readonly contexts: readonly KnownContext[];
   readonly #keeper: RecordKeeper;
   readonly #lost: LostRanges;
   readonly #opener: CopyOpener;
@@ -190,6 +194,12 @@ export class Volume implements VolumeControl, Device {
     this.#journaling = journaling;
     this.#journalRecovery = journalRecovery;
     this.#scrubbing = scrubbing;
+    this.contexts = volumeContexts({
+      sizeBytes,
+      mirrors: () => copies.mirrors.map(({ mirror }) => mirror),
+      sums,
+      scrubTimes: scrubbing.times,
+    });
     this.#sweeper = new MarkSweeper({
       ...parts,
       copies: () => copies.list,

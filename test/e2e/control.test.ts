@@ -10,6 +10,7 @@ import { runForestall, startForestall } from '../support/forestall-program.js';
 import { type GatewayConfig, GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
 import { NbdClient } from '../support/nbd-client.js';
+import { runPeer } from '../support/nbd-testbed.js';
 import { NbdkitNode } from '../support/nbdkit-node.js';
 import { freePort } from '../support/peers.js';
 import { type Site, siteTest } from '../support/site.js';
@@ -26,6 +27,15 @@ function embedded(site: Site, volumes: string[]): GatewayConfig {
 }
 
 /** A command that asks the gateway; with --json what it printed, parsed. */
+/** Bytes of vol0 by what a metadata context says of them, as nbdinfo prints it. */
+async function statusBytes(gateway: GatewayProcess, context: string): Promise<Map<number, number>> {
+  const { status, stdout, stderr } = await runPeer('nbdinfo', [`--map=${context}`, '--json', gateway.uri('vol0')], { timeoutMs: 30_000 });
+  assert.equal(status, 0, stderr);
+  const bytes = new Map<number, number>();
+  for (const { length, type } of JSON.parse(stdout) as { length: number; type: number }[]) bytes.set(type, (bytes.get(type) ?? 0) + length);
+  return bytes;
+}
+
 async function command<T>(gateway: GatewayProcess, ...args: string[]): Promise<T> {
   const { status, stdout, stderr } = await runForestall([...args, '--json', '--api', gateway.apiUrl]);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}${stdout}`);
@@ -282,7 +292,7 @@ siteTest(test, ['nbdkit'], 'what holds the copies of a volume that is not config
 
 siteTest(
   test,
-  ['nbdkit'],
+  ['nbdkit', 'nbdinfo'],
   'a mirror whose node goes away never reaches the hosts, and catches up when it is back, across a restart',
   async (site) => {
     const a = await NbdkitNode.onFile(site, 'a', 16 * MIB);
@@ -304,6 +314,7 @@ siteTest(
     await b.kill();
     await writer.progress(300);
     await gateway.untilVolume('vol0', 'the mirror is lost', ({ mirrors }) => mirrors[0]?.state === 'lost');
+    assert((await statusBytes(gateway, 'x-forestall:dirty')).get(1)! > 0, 'what the mirror lacks');
     await b.start();
     await gateway.untilSynced('vol0', 'b');
     await b.kill();
@@ -318,6 +329,14 @@ siteTest(
     await writer.progress(50);
     await writer.stop();
     assert.deepEqual(writer.errors, []);
+    await gateway.untilVolume('vol0', 'nothing is on its way', ({ mirrors }) => mirrors.every(({ lagBytes }) => lagBytes === 0));
+    assert.deepEqual(await statusBytes(gateway, 'x-forestall:dirty'), new Map([[0, 16 * MIB]]));
+    await gateway.post('/v1/volumes/vol0/scrub');
+    await eventually(
+      'every region was compared within the last minute',
+      () => statusBytes(gateway, 'x-forestall:scrubbed'),
+      (bytes) => [...bytes.keys()].every((ageSeconds) => ageSeconds <= 60),
+    );
     await gateway.flip('vol0');
     assert.deepEqual(await writer.check(), [], 'read from the mirror');
   },

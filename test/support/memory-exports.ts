@@ -1,6 +1,7 @@
 // Exports for tests: an export over any device with every feature unless a test says otherwise, and a table of them that
 // remembers who attached and detached.
 import type { Device } from '../../replication/device.js';
+import type { KnownContext } from '../../gateway/nbd/meta-context.js';
 import type { Attachment, Export, ExportFeatures, ExportTable } from '../../gateway/nbd/export.js';
 
 export const ALL_FEATURES: ExportFeatures = {
@@ -20,6 +21,7 @@ export interface ExportWish {
   block?: Partial<Export['block']>;
   description?: string;
   sizeBytes?: number;
+  contexts?: KnownContext[];
 }
 
 export function memoryExport(name: string, device: Device, wish: ExportWish = {}): Export {
@@ -30,6 +32,7 @@ export function memoryExport(name: string, device: Device, wish: ExportWish = {}
     features: { ...ALL_FEATURES, ...wish.features },
     block: { minimum: 1, preferred: 4096, maximumPayload: 32 * 1024 * 1024, ...wish.block },
     device,
+    contexts: wish.contexts ?? [],
   };
 }
 

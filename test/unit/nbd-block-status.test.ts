@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
 import { suite } from 'uvu';
-import { encodeBlockStatus } from '../../gateway/nbd/block-status.js';
+import { allocationRuns, encodeBlockStatus } from '../../gateway/nbd/block-status.js';
 import type { Extent } from '../../replication/device.js';
 import { hex, uint32, uint64 } from '../support/nbd-bytes.js';
 
@@ -34,7 +34,7 @@ test('has its golden bytes', () => {
     { lengthBytes: 512, hole: true, zero: false },
   ];
   assert.deepEqual(
-    encodeBlockStatus(extents, { ...FORM, contextId: 7, length: 13312 }),
+    encodeBlockStatus(allocationRuns(extents), { ...FORM, contextId: 7, length: 13312 }),
     hex('00000007 00001000 00000000 00002000 00000003 00000200 00000002 00000200 00000001'),
   );
 });
@@ -46,7 +46,7 @@ test('has its golden bytes with extended headers', () => {
     { lengthBytes: 2 ** 32, ...HOLE },
   ];
   assert.deepEqual(
-    encodeBlockStatus(extents, { ...FORM, contextId: 7, length: 2 ** 32 + 8192, wide: true }),
+    encodeBlockStatus(allocationRuns(extents), { ...FORM, contextId: 7, length: 2 ** 32 + 8192, wide: true }),
     hex('00000007 00000002 0000000000001000 0000000000000000 0000000100001000 0000000000000003'),
   );
 });
@@ -57,8 +57,12 @@ test('REQ_ONE gives one extent, as long as it goes and no longer than the reques
     { lengthBytes: 100, ...HOLE },
     { lengthBytes: 100, ...DATA },
   ];
-  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 1000, one: true })), [{ lengthBytes: 200, flags: 3 }]);
-  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 150, one: true })), [{ lengthBytes: 150, flags: 3 }]);
+  assert.deepEqual(parse(encodeBlockStatus(allocationRuns(extents), { ...FORM, length: 1000, one: true })), [
+    { lengthBytes: 200, flags: 3 },
+  ]);
+  assert.deepEqual(parse(encodeBlockStatus(allocationRuns(extents), { ...FORM, length: 150, one: true })), [
+    { lengthBytes: 150, flags: 3 },
+  ]);
 });
 
 test('a block that the device calls two things is what both are', () => {
@@ -67,7 +71,7 @@ test('a block that the device calls two things is what both are', () => {
     { lengthBytes: 324, ...ZERO },
     { lengthBytes: 1024, ...DATA },
   ];
-  assert.deepEqual(parse(encodeBlockStatus(extents, { ...FORM, length: 2048, blockBytes: 512 })), [
+  assert.deepEqual(parse(encodeBlockStatus(allocationRuns(extents), { ...FORM, length: 2048, blockBytes: 512 })), [
     { lengthBytes: 512, flags: 3 },
     { lengthBytes: 512, flags: 2 },
     { lengthBytes: 1024, flags: 0 },
@@ -76,7 +80,7 @@ test('a block that the device calls two things is what both are', () => {
 
 test('a mixed block between any two extents is told, however many there are', () => {
   const extents = Array.from({ length: 20 }, (_, i) => ({ lengthBytes: 1000, ...(i % 2 === 0 ? { hole: true, zero: false } : ZERO) }));
-  const told = parse(encodeBlockStatus(extents, { ...FORM, length: 19_968, blockBytes: 512 }));
+  const told = parse(encodeBlockStatus(allocationRuns(extents), { ...FORM, length: 19_968, blockBytes: 512 }));
   assert.equal(
     told.reduce((sum, { lengthBytes }) => sum + lengthBytes, 0),
     19_968,
@@ -85,19 +89,19 @@ test('a mixed block between any two extents is told, however many there are', ()
 });
 
 test('a device that knows less than a block gets one block of data', () => {
-  assert.deepEqual(parse(encodeBlockStatus([{ lengthBytes: 100, ...HOLE }], { ...FORM, length: 4096, blockBytes: 512 })), [
+  assert.deepEqual(parse(encodeBlockStatus(allocationRuns([{ lengthBytes: 100, ...HOLE }]), { ...FORM, length: 4096, blockBytes: 512 })), [
     { lengthBytes: 512, flags: 0 },
   ]);
 });
 
-test('a device that gives no extent is a bug', () => {
-  assert.throws(() => encodeBlockStatus([], { ...FORM, length: 4096 }), /at least one extent/);
-  assert.throws(() => encodeBlockStatus([{ lengthBytes: 0, ...DATA }], { ...FORM, length: 4096 }), /at least one extent/);
+test('no run at all is a bug', () => {
+  assert.throws(() => encodeBlockStatus([], { ...FORM, length: 4096 }), /at least one run/);
+  assert.throws(() => encodeBlockStatus([{ lengthBytes: 0, status: 0 }], { ...FORM, length: 4096 }), /at least one run/);
 });
 
 test('the number of extents is bounded; what is told is true', () => {
   const extents = Array.from({ length: 40_000 }, (_, i) => ({ lengthBytes: 512, ...(i % 2 === 0 ? DATA : HOLE) }));
-  const told = parse(encodeBlockStatus(extents, { ...FORM, length: 40_000 * 512, blockBytes: 512 }));
+  const told = parse(encodeBlockStatus(allocationRuns(extents), { ...FORM, length: 40_000 * 512, blockBytes: 512 }));
   assert.equal(told.length, 16 * 1024);
   assert(told.every(({ lengthBytes, flags }, i) => lengthBytes === 512 && flags === (i % 2 === 0 ? 0 : 3)));
 });
@@ -117,9 +121,13 @@ test('keeps the rules and claims no hole or zero that is not, for any extents', 
           new Array<number>(each.lengthBytes).fill((each.hole ? 1 : 0) | (each.zero ? 2 : 0)),
         );
         const form = { contextId: 1, length, blockBytes, one, wide: false };
-        const narrow = encodeBlockStatus(extents, form);
+        const narrow = encodeBlockStatus(allocationRuns(extents), form);
         const told = parse(narrow);
-        assert.deepEqual(encodeBlockStatus(extents, { ...form, wide: true }), widened(narrow), 'the wide form says the same');
+        assert.deepEqual(
+          encodeBlockStatus(allocationRuns(extents), { ...form, wide: true }),
+          widened(narrow),
+          'the wide form says the same',
+        );
         assert(told.length >= 1 && (!one || told.length === 1));
         let at = 0;
         for (const [i, { lengthBytes, flags }] of told.entries()) {

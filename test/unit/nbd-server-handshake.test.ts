@@ -38,13 +38,21 @@ const table = new MemoryExports(
   memoryExport('', device, { block: { maximumPayload: 65536 } }),
 );
 
+const known = new MemoryExports(
+  memoryExport('known', device, { contexts: ['x-test:odd', 'x-test:even'].map((name) => ({ name, runs: () => [] })) }),
+);
+
 /** The handshake with an owner that attaches at once. */
 class Talk {
-  readonly handshake = new ServerHandshake(table);
+  readonly handshake: ServerHandshake;
   sent = Buffer.alloc(0);
   next: ServerNext = { kind: 'read' };
 
-  constructor(flags: Buffer | null = FLAGS) {
+  constructor(
+    flags: Buffer | null = FLAGS,
+    private readonly exports = table,
+  ) {
+    this.handshake = new ServerHandshake(exports);
     if (flags !== null) this.say(flags);
   }
 
@@ -54,7 +62,7 @@ class Talk {
     for (;;) {
       this.sent = Buffer.concat([this.sent, ...step.send]);
       if (step.next.kind !== 'attach') break;
-      step = this.handshake.attached(table.find(step.next.name));
+      step = this.handshake.attached(this.exports.find(step.next.name));
     }
     this.next = step.next;
     return this;
@@ -102,7 +110,7 @@ test('GO describes the export, in golden bytes, and begins the transmission', ()
   const { agreement } = talk.next;
   assert.equal(agreement.export.name, 'disk');
   assert.equal(agreement.headers, 'simple');
-  assert.equal(agreement.blockStatus, false);
+  assert.deepEqual(agreement.contexts, []);
 });
 
 test('understands the same wherever the bytes are cut', () => {
@@ -125,7 +133,7 @@ test('understands the same wherever the bytes are cut', () => {
   }
   assert(whole.next.kind === 'transmit');
   assert.deepEqual(whole.next.agreement.leftover, hex('25609513 0000'));
-  assert.equal(whole.next.agreement.blockStatus, true);
+  assert.deepEqual(whole.next.agreement.contexts, [{ id: 1, known: null }]);
 });
 
 test('unknown client flags end the connection', () => {
@@ -328,7 +336,7 @@ test('extended headers include structured replies, and there is no way back', ()
   assert.deepEqual(talk.say(optionBytes(10, contextData('disk', 'base:allocation'))).types(), [CONTEXT, ACK]);
   talk.say(optionBytes(7, infoData('disk')));
   assert(talk.next.kind === 'transmit');
-  assert.deepEqual([talk.next.agreement.headers, talk.next.agreement.blockStatus], ['extended', true]);
+  assert.deepEqual([talk.next.agreement.headers, talk.next.agreement.contexts.length], ['extended', 1]);
 });
 
 test('extended headers may follow structured replies; with data they are INVALID and change nothing', () => {
@@ -357,7 +365,7 @@ test('metadata contexts before structured replies are INVALID', () => {
   talk.replies();
   talk.say(optionBytes(7, infoData('disk')));
   assert(talk.next.kind === 'transmit');
-  assert.equal(talk.next.agreement.blockStatus, false);
+  assert.deepEqual(talk.next.agreement.contexts, []);
 });
 
 test('LIST_META answers id 0 for all, for the name and for the wildcard', () => {
@@ -378,6 +386,41 @@ test('LIST_META answers id 0 for all, for the name and for the wildcard', () => 
   assert.deepEqual(talk.say(optionBytes(9, contextData('nope'))).types(), [UNKNOWN]);
 });
 
+test('contexts of other namespaces are listed by theirs, and selected by name; the answer has the ids of the replies', () => {
+  const talk = new Talk(FLAGS, known).say(optionBytes(8));
+  talk.replies();
+  const names = (option: number, ...queries: string[]): [number, string][] =>
+    talk
+      .say(optionBytes(option, contextData('known', ...queries)))
+      .replies()
+      .filter(({ type }) => type === CONTEXT)
+      .map(({ data }) => [data.readUInt32BE(0), data.toString('utf8', 4)]);
+  assert.deepEqual(names(9), [
+    [0, 'base:allocation'],
+    [0, 'x-test:odd'],
+    [0, 'x-test:even'],
+  ]);
+  assert.deepEqual(names(9, 'x-test:'), [
+    [0, 'x-test:odd'],
+    [0, 'x-test:even'],
+  ]);
+  assert.deepEqual(names(9, 'x-test:even', 'x-test:no'), [[0, 'x-test:even']]);
+  assert.deepEqual(names(10, 'x-test:'), []);
+  assert.deepEqual(names(10, 'x-test:even', 'base:allocation'), [
+    [1, 'base:allocation'],
+    [3, 'x-test:even'],
+  ]);
+  talk.say(optionBytes(7, infoData('known')));
+  assert(talk.next.kind === 'transmit');
+  assert.deepEqual(
+    talk.next.agreement.contexts.map((each) => [each.id, each.known?.name ?? 'base:allocation']),
+    [
+      [1, 'base:allocation'],
+      [3, 'x-test:even'],
+    ],
+  );
+});
+
 test('SET_META selects by the exact name, once, and ignores the wildcard', () => {
   const talk = new Talk().say(optionBytes(8));
   talk.replies();
@@ -392,7 +435,7 @@ test('SET_META replaces what was selected, also when it fails', () => {
     for (const option of then) talk.say(option);
     talk.say(optionBytes(7, infoData('disk')));
     assert(talk.next.kind === 'transmit');
-    return talk.next.agreement.blockStatus;
+    return talk.next.agreement.contexts.length > 0;
   };
   assert.equal(selected(), true);
   assert.equal(selected(optionBytes(6, infoData('rot'))), true, 'INFO selects nothing');
@@ -410,12 +453,12 @@ test('a context dies when GO or EXPORT_NAME names another export', () => {
     const talk = new Talk().say(optionBytes(8)).say(optionBytes(10, contextData('disk', 'base:allocation')));
     talk.say(last);
     assert(talk.next.kind === 'transmit');
-    assert.equal(talk.next.agreement.blockStatus, false);
+    assert.deepEqual(talk.next.agreement.contexts, []);
   }
   const talk = new Talk().say(optionBytes(8)).say(optionBytes(10, contextData('disk', 'base:allocation')));
   talk.say(optionBytes(1, Buffer.from('disk')));
   assert(talk.next.kind === 'transmit');
-  assert.equal(talk.next.agreement.blockStatus, true);
+  assert.deepEqual(talk.next.agreement.contexts, [{ id: 1, known: null }]);
 });
 
 test('metadata queries that overrun, fall short or leave bytes over are INVALID and stay in step', () => {

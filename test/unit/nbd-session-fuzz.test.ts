@@ -50,7 +50,7 @@ class Run {
     const agreement = {
       export: memoryExport('disk', this.device, { block }),
       headers,
-      blockStatus: headers !== 'simple',
+      contexts: headers === 'simple' ? [] : [{ id: 1, known: null }],
       leftover: Buffer.alloc(0),
     };
     this.session = new Session(

@@ -5,6 +5,7 @@ import { suite } from 'uvu';
 import type { HeaderStyle } from '../../gateway/nbd/codec.js';
 import { ServerCounters } from '../../gateway/nbd/counters.js';
 import { SessionMemory } from '../../gateway/nbd/memory-share.js';
+import type { SelectedContext } from '../../gateway/nbd/meta-context.js';
 import { Session } from '../../gateway/nbd/session.js';
 import { OP } from '../../replication/device.js';
 import { HeldWire } from '../support/held-wire.js';
@@ -21,7 +22,8 @@ const MIB = 1024 * 1024;
 
 interface Wish extends ExportWish, MemoryDeviceOptions {
   headers?: HeaderStyle;
-  blockStatus?: boolean;
+  /** Those that were selected; default base:allocation, where that may be. */
+  selected?: SelectedContext[];
   deviceBytes?: number;
   memory?: SessionMemory;
 }
@@ -45,7 +47,7 @@ class Bench {
     const agreement = {
       export: memoryExport('disk', this.device, wish),
       headers: this.headers,
-      blockStatus: wish.blockStatus ?? this.headers !== 'simple',
+      contexts: wish.selected ?? (this.headers === 'simple' ? [] : [{ id: 1, known: null }]),
       leftover: Buffer.alloc(0),
     };
     this.session = new Session(
@@ -236,9 +238,69 @@ test('a BLOCK_STATUS may name the contexts it wants: known ones, each once, what
       [4096],
     );
   }
-  const without = new Bench({ headers: 'extended', blockStatus: false });
+  const without = new Bench({ headers: 'extended', selected: [] });
   without.say({ command: STATUS, flags: PAYLOAD_LEN, payload: selection(4096, 1) }, { command: FLUSH });
   assert.deepEqual(await without.errnos(), [EINVAL, 0]);
+});
+
+/** Of a device of 1 MiB: the status is the number of the 4 KiB block. */
+const NUMBERED = {
+  name: 'x-test:number',
+  runs: (offset: number, length: number) =>
+    Array.from({ length: Math.ceil(length / 4096) }, (_, i) => ({ lengthBytes: 4096, status: offset / 4096 + i })),
+};
+
+test('each selected context gets its chunk, the last one says that it is; what is known is not asked of the device', async () => {
+  const base = { id: 1, known: null };
+  const number = { id: 5, known: NUMBERED };
+  const both = new Bench({ selected: [base, number] });
+  both.say({ command: STATUS, offset: 8192, length: 8192 });
+  const replies = await both.replies();
+  assert.deepEqual(
+    replies.map(({ type, flags, payload }) => [type, flags, payload]),
+    [
+      [5, 0, hex('00000001 00002000 00000000')],
+      [5, 1, hex('00000005 00001000 00000002 00001000 00000003')],
+    ],
+  );
+  both.say({ command: STATUS, flags: 8, offset: 8192, length: 8192 });
+  assert.deepEqual(
+    (await both.replies()).map(({ payload }) => payload),
+    [hex('00000001 00002000 00000000'), hex('00000005 00001000 00000002')],
+  );
+  assert.equal(both.device.asked.length, 2);
+  both.device.fail = () => EIO;
+  both.say({ command: STATUS, offset: 8192, length: 8192 });
+  assert.deepEqual(await both.errnos(), [EIO]);
+
+  const known = new Bench({ selected: [number], headers: 'extended' });
+  known.say({ command: STATUS, offset: 8192, length: 4096 });
+  const [reply] = await known.replies();
+  assert.deepEqual([reply.type, reply.flags, reply.payload], [6, 1, hex('00000005 00000001 0000000000001000 0000000000000002')]);
+  assert.deepEqual([known.device.asked.length, known.session.inFlight], [0, 0]);
+});
+
+test('a BLOCK_STATUS that names some of the contexts gets those, and the next one all again', async () => {
+  const selected = [
+    { id: 1, known: null },
+    { id: 5, known: NUMBERED },
+  ];
+  const bench = new Bench({ selected, headers: 'extended' });
+  const naming = (...ids: number[]) => ({
+    command: STATUS,
+    flags: PAYLOAD_LEN,
+    payload: Buffer.concat([uint64(4096), ...ids.map(uint32)]),
+  });
+  const ids = async () => (await bench.replies()).map(({ errno, payload }) => (errno === 0 ? payload.readUInt32BE(0) : `error ${errno}`));
+  bench.say(naming(5));
+  assert.deepEqual(await ids(), [5]);
+  bench.say({ command: STATUS, length: 4096 });
+  assert.deepEqual(await ids(), [1, 5]);
+  bench.say(naming(5, 1));
+  assert.deepEqual(await ids(), [1, 5]);
+  bench.say({ ...naming(1), offset: MIB }, { command: STATUS, length: 4096 });
+  assert.deepEqual(await ids(), ['error 22', 1, 5]);
+  assert.equal(bench.device.asked.length, 3);
 });
 
 test('each command becomes the device request it means', async () => {

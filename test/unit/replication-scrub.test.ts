@@ -18,6 +18,8 @@ const CHUNK = 4096;
 class Rig extends PathRig {
   readonly found: Mismatch[] = [];
   readonly devices: MemoryDevice[] = [];
+  /** Regions that were looked at on every copy: the first, the end, and from when on. */
+  readonly compared: [number, number, number][] = [];
 
   static async mirrored(mirrors = 1): Promise<Rig> {
     const rig = new Rig();
@@ -40,6 +42,7 @@ class Rig extends PathRig {
       clock: this.clock,
       isLost: (offset, length) => this.lost.overlaps(offset, length),
       found: (mismatch) => this.found.push(mismatch),
+      compared: (first, end, begunMs) => this.compared.push([first, end, begunMs]),
     });
     return new Scrub({
       comparer,
@@ -73,6 +76,27 @@ test('equal copies are found equal and verified', async () => {
   assert.equal(scrub.progress.comparedBytes, rig.sizeBytes);
   assert.equal(rig.sums.verified.count, 64);
   assert.notEqual(rig.sums.root, null);
+});
+
+test('what was looked at on every copy is told with when that began; what a copy that does not answer was left out of is not', async () => {
+  const rig = await Rig.mirrored();
+  assert(await rig.run(rig.scrub()));
+  const regions = rig.compared.flatMap(([first, end]) => Array.from({ length: end - first }, (_, at) => first + at));
+  assert.deepEqual(
+    regions.sort((one, other) => one - other),
+    [...Array(64).keys()],
+  );
+  const times = rig.compared.map(([, , begunMs]) => begunMs);
+  assert.deepEqual(
+    times,
+    [...times].sort((one, other) => one - other),
+  );
+  assert(times.at(-1)! <= rig.clock.nowMs());
+
+  const pair = await Rig.mirrored(2);
+  pair.mirrors[0].lost('its node is gone');
+  await pair.run(pair.scrub());
+  assert.deepEqual(pair.compared, []);
 });
 
 test('a pass looks at every chunk once, in an order of its seed, and goes on where another stopped', async () => {
