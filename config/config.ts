@@ -3,7 +3,7 @@ import type { NbdAddress } from './address.js';
 
 export interface ServerConfig {
   /** `port` 0: the system chooses. `unix`: a socket to serve on besides TCP, or null. */
-  nbd: { host: string; port: number; unix: string | null; connectionsMax: number; handshakeMs: number };
+  nbd: { host: string; port: number; unix: string | null; connectionsMax: number; connectionsPerClientMax: number; handshakeMs: number };
   api: { host: string; port: number };
   /** Relative paths are relative to the working directory. */
   dataDirectory: string;

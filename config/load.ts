@@ -44,7 +44,14 @@ function judged<Schema extends z.ZodType>(schema: Schema, value: unknown, path: 
 function serverConfig({ nbd, api, data, log }: ServerInput): ServerConfig {
   const { host, port, unix, limits } = nbd;
   return {
-    nbd: { host, port, unix: unix ?? null, connectionsMax: limits.connections, handshakeMs: limits.handshake },
+    nbd: {
+      host,
+      port,
+      unix: unix ?? null,
+      connectionsMax: limits.connections,
+      connectionsPerClientMax: limits.perClient,
+      handshakeMs: limits.handshake,
+    },
     api,
     dataDirectory: data,
     logLevel: log.level,

@@ -59,7 +59,9 @@ function diffServer(before: ServerConfig, after: ServerConfig, diff: ConfigDiff)
   for (const key of ['host', 'port', 'unix'] as const) needsRestart(`server.nbd.${key}`, before.nbd[key] !== after.nbd[key]);
   for (const key of ['host', 'port'] as const) needsRestart(`server.api.${key}`, before.api[key] !== after.api[key]);
   needsRestart('server.data', before.dataDirectory !== after.dataDirectory);
-  const keys = (['connectionsMax', 'handshakeMs'] as const).filter((key) => before.nbd[key] !== after.nbd[key]).map((key) => `nbd.${key}`);
+  const keys = (['connectionsMax', 'connectionsPerClientMax', 'handshakeMs'] as const)
+    .filter((key) => before.nbd[key] !== after.nbd[key])
+    .map((key) => `nbd.${key}`);
   if (before.logLevel !== after.logLevel) keys.push('logLevel');
   if (keys.length > 0) diff.live.push({ type: 'server-changed', server: after, keys });
 }
@@ -154,7 +156,12 @@ function runningConfig(before: Config, after: Config, inUse: InUse): Config {
   const { nbd, logLevel } = after.server;
   const server: ServerConfig = {
     ...before.server,
-    nbd: { ...before.server.nbd, connectionsMax: nbd.connectionsMax, handshakeMs: nbd.handshakeMs },
+    nbd: {
+      ...before.server.nbd,
+      connectionsMax: nbd.connectionsMax,
+      connectionsPerClientMax: nbd.connectionsPerClientMax,
+      handshakeMs: nbd.handshakeMs,
+    },
     logLevel,
   };
   const oldNodes = byName(before.nodes, ({ id }) => id);

@@ -50,6 +50,7 @@ export const serverSchema = optionalSection({
     unix: checkedText('must be the path of a socket', socketPathProblem).optional(),
     limits: optionalSection({
       connections: whole(1, 65_536).default(1024),
+      perClient: whole(1, 65_536).default(256),
       handshake: duration(100, 10 * minute).prefault('10s'),
     }),
   }),

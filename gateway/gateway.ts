@@ -178,8 +178,7 @@ class Gateway implements RunningGateway {
       exports: new VolumeExports(this.#volumes),
       clock: this.#clock,
       log: this.#log,
-      connectionsMax: config.server.nbd.connectionsMax,
-      handshakeMs: config.server.nbd.handshakeMs,
+      ...config.server.nbd,
     });
     this.#backend = new GatewayBackend({
       events: this.#events,
@@ -278,6 +277,8 @@ class Gateway implements RunningGateway {
     const diff = diffConfig(this.#config, loaded.config, { nodes: inUse, attached });
     if (diff.refusals.length > 0) return refuse('reload-refused', diff.refusals.map(sayRemark).join('\n'));
     this.#config = diff.running;
+    this.#nbd.setLimits(this.#config.server.nbd);
+    this.#options.log.setLevel(this.#config.server.logLevel);
     await this.#fleet.configure(this.#config);
     await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
     const named = this.#lookForOthers();

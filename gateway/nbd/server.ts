@@ -1,4 +1,4 @@
-// An NBD server over any wires: gives each connection a number (its lane), bounds how many there are, knows who is
+// An NBD server over any wires: gives each connection a number (its lane), bounds how many there are in all and of each client, knows who is
 // attached to what, and shuts down so that nothing in flight is lost. Does not listen itself: its owner hands it wires.
 import type { Clock, Log } from '../../replication/world.js';
 import type { Wire, WireHandlers } from '../wire.js';
@@ -7,14 +7,19 @@ import { ServerCounters } from './counters.js';
 import type { ExportTable } from './export.js';
 import { SessionMemory } from './memory-share.js';
 
-export interface NbdServerOptions {
+export interface NbdLimits {
+  /** A connection beyond it is closed at once. Default 256. */
+  connectionsMax: number;
+  /** The same for those of one address, or of the Unix socket. Default as many as there may be. */
+  connectionsPerClientMax: number;
+  /** Default 10,000. */
+  handshakeMs: number;
+}
+
+export interface NbdServerOptions extends Partial<NbdLimits> {
   exports: ExportTable;
   clock: Clock;
   log: Log;
-  /** Default 256; a connection beyond it is closed at once. */
-  connectionsMax?: number;
-  /** Default 10,000. */
-  handshakeMs?: number;
 }
 
 export interface AttachedClient {
@@ -29,13 +34,17 @@ export class NbdServer {
   readonly memory = new SessionMemory();
   #world: ConnectionWorld;
   #connectionsMax: number;
+  #connectionsPerClientMax: number;
   #connections = new Set<Connection>();
+  /** How many of them each client has, by `hostOf`. */
+  #perClient = new Map<string, number>();
   #lanes = 0;
   #closing = false;
   #onEmpty: (() => void) | null = null;
 
   constructor(options: NbdServerOptions) {
     this.#connectionsMax = options.connectionsMax ?? 256;
+    this.#connectionsPerClientMax = options.connectionsPerClientMax ?? Number.POSITIVE_INFINITY;
     this.#world = {
       exports: options.exports,
       clock: options.clock,
@@ -47,6 +56,13 @@ export class NbdServer {
     };
   }
 
+  /** For connections from now on; those that are there stay. */
+  setLimits({ connectionsMax, connectionsPerClientMax, handshakeMs }: NbdLimits): void {
+    this.#connectionsMax = connectionsMax;
+    this.#connectionsPerClientMax = connectionsPerClientMax;
+    this.#world.handshakeMs = handshakeMs;
+  }
+
   /** Connections that are open, or whose last requests are not answered yet. */
   get connections(): number {
     return this.#connections.size;
@@ -54,13 +70,16 @@ export class NbdServer {
 
   /** Takes a client's wire and greets it; gives what handles the wire (`listen` of net-wire.ts wants just that). */
   accept(wire: Wire): WireHandlers {
-    if (this.#closing || this.#connections.size >= this.#connectionsMax) {
+    const host = hostOf(wire.peer);
+    const ofClient = this.#perClient.get(host) ?? 0;
+    if (this.#closing || this.#connections.size >= this.#connectionsMax || ofClient >= this.#connectionsPerClientMax) {
       this.counters.turnedAway += 1;
-      this.#world.log.warn({ client: wire.peer, connections: this.#connections.size }, 'connection turned away');
+      this.#world.log.warn({ client: wire.peer, connections: this.#connections.size, ofClient }, 'connection turned away');
       wire.destroy();
       return IGNORE;
     }
     this.counters.accepted += 1;
+    this.#perClient.set(host, ofClient + 1);
     this.#lanes += 1;
     const connection = new Connection(wire, this.#lanes, this.#world);
     this.#connections.add(connection);
@@ -108,8 +127,18 @@ export class NbdServer {
 
   #forget(connection: Connection): void {
     this.#connections.delete(connection);
+    const host = hostOf(connection.client);
+    const left = this.#perClient.get(host)! - 1;
+    if (left > 0) this.#perClient.set(host, left);
+    else this.#perClient.delete(host);
     if (this.#connections.size === 0) this.#onEmpty?.();
   }
+}
+
+/** The address without the port; all of a Unix socket are one client. */
+function hostOf(peer: string): string {
+  const port = peer.lastIndexOf(':');
+  return port < 0 ? peer : peer.slice(0, port);
 }
 
 const IGNORE: WireHandlers = { data: () => {}, drain: () => {}, close: () => {} };

@@ -26,7 +26,6 @@ function embedded(site: Site, volumes: string[]): GatewayConfig {
   };
 }
 
-/** A command that asks the gateway; with --json what it printed, parsed. */
 /** Bytes of vol0 by what a metadata context says of them, as nbdinfo prints it. */
 async function statusBytes(gateway: GatewayProcess, context: string): Promise<Map<number, number>> {
   const { status, stdout, stderr } = await runPeer('nbdinfo', [`--map=${context}`, '--json', gateway.uri('vol0')], { timeoutMs: 30_000 });
@@ -36,6 +35,7 @@ async function statusBytes(gateway: GatewayProcess, context: string): Promise<Ma
   return bytes;
 }
 
+/** A command that asks the gateway; with --json what it printed, parsed. */
 async function command<T>(gateway: GatewayProcess, ...args: string[]): Promise<T> {
   const { status, stdout, stderr } = await runForestall([...args, '--json', '--api', gateway.apiUrl]);
   assert.equal(status, 0, `${args.join(' ')}: ${stderr}${stdout}`);
@@ -193,6 +193,28 @@ siteTest(test, [], 'SIGHUP takes up a changed file; one that is wrong changes no
   await client.write(0, Buffer.alloc(512, 2));
   client.destroy();
 });
+
+siteTest(
+  test,
+  [],
+  'limits of connections, in all and of one client, are taken up by a reload; hosts that are attached stay',
+  async (site) => {
+    const config = embedded(site, ['vol0']);
+    const gateway = await GatewayProcess.start(site, { ...config, limits: { perClient: 2 } });
+    const hosts = [await NbdClient.connect(gateway.uri('vol0')), await NbdClient.connect(gateway.uri('vol0'))];
+    await assert.rejects(NbdClient.connect(gateway.uri('vol0')), 'a third of this address');
+    await gateway.configure({ ...config, limits: { connections: 3 } });
+    await gateway.post('/v1/config/reload');
+    hosts.push(await NbdClient.connect(gateway.uri('vol0')));
+    await assert.rejects(NbdClient.connect(gateway.uri('vol0')), 'a fourth');
+    await gateway.configure({ ...config, limits: { connections: 1 } });
+    await gateway.post('/v1/config/reload');
+    for (const [i, host] of hosts.entries()) await host.write(i * 512, Buffer.alloc(512, i));
+    const metrics = await gateway.get<string>('/metrics');
+    assert.match(metrics, /^forestall_nbd_connections_refused_total 2$/m);
+    for (const host of hosts) host.destroy();
+  },
+);
 
 siteTest(test, [], 'a file that is wrong is refused at the start, before anything is opened', async (site) => {
   const file = site.path('bad.yaml');

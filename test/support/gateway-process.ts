@@ -13,11 +13,13 @@ import type { StartedProgram } from './started-program.js';
 const REQUEST_MS = 60_000;
 const STORY_EVENTS = 15;
 
-/** What the file says besides `server`, as the documentation of the configuration has it. */
+/** What the file says besides addresses and the data directory, as the documentation of the configuration has it. */
 export interface GatewayConfig {
   nodes: Record<string, unknown>[];
   volumes: Record<string, unknown>[];
   policies?: Record<string, unknown>;
+  /** Of `server.nbd`. */
+  limits?: Record<string, unknown>;
 }
 
 export interface ApiAnswer<T> {
@@ -49,9 +51,9 @@ export class GatewayProcess {
   }
 
   /** Writes the file; a running gateway takes it up only when it is told to. */
-  async configure(config: GatewayConfig): Promise<void> {
+  async configure({ limits = {}, ...config }: GatewayConfig): Promise<void> {
     const server = {
-      nbd: { host: '127.0.0.1', port: this.nbdPort },
+      nbd: { host: '127.0.0.1', port: this.nbdPort, limits },
       api: { host: '127.0.0.1', port: this.apiPort },
       data: this.dataDirectory,
     };

@@ -9,6 +9,8 @@ export interface WirePairOptions {
   cut?: (available: number) => number;
   /** Bytes a wire holds before `write` says false; default 64 KiB. */
   windowBytes?: number;
+  /** Whom the left end takes the other for; default left. */
+  peer?: string;
 }
 
 class PairedWire implements Wire {
@@ -126,8 +128,12 @@ export interface WireEnd {
 }
 
 export function wirePair(options: WirePairOptions = {}): [WireEnd, WireEnd] {
-  const full = { cut: options.cut ?? ((available: number) => available), windowBytes: options.windowBytes ?? 64 * 1024 };
-  const left = new PairedWire('left', full);
+  const full = {
+    cut: options.cut ?? ((available: number) => available),
+    windowBytes: options.windowBytes ?? 64 * 1024,
+    peer: options.peer ?? 'left',
+  };
+  const left = new PairedWire(full.peer, full);
   const right = new PairedWire('right', full);
   left.other = right;
   right.other = left;

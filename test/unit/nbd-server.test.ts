@@ -282,6 +282,42 @@ test('connections over the bound are closed without a byte; when one leaves, the
   await fourth.heard(GREETING_BYTES);
 });
 
+test('one client has its share of them; what it may not have others may', async () => {
+  const stage = new Stage({ connectionsPerClientMax: 2 });
+  const mine = [stage.connect({ peer: '10.0.0.1:1001' }), stage.connect({ peer: '10.0.0.1:1002' })];
+  const refused = [stage.connect({ peer: '10.0.0.1:1003' })];
+  const others = [
+    stage.connect({ peer: '10.0.0.2:1001' }),
+    stage.connect({ peer: '[fe80::1]:1001' }),
+    stage.connect({ peer: '[fe80::1]:1002' }),
+    stage.connect({ peer: 'unix' }),
+  ];
+  refused.push(stage.connect({ peer: '[fe80::1]:1003' }));
+  for (const each of refused) await each.gone();
+  for (const each of [...mine, ...others]) await each.heard(GREETING_BYTES);
+  assert.deepEqual([stage.server.connections, stage.server.counters.turnedAway], [6, 2]);
+  mine[0].vanish();
+  await settle();
+  await stage.connect({ peer: '10.0.0.1:1004' }).heard(GREETING_BYTES);
+});
+
+test('limits may be changed; connections that are there stay', async () => {
+  const stage = new Stage();
+  const hosts = [stage.connect({ peer: '10.0.0.1:1' }), stage.connect({ peer: '10.0.0.1:2' })];
+  for (const host of hosts) await host.heard(GREETING_BYTES);
+  stage.server.setLimits({ connectionsMax: 3, connectionsPerClientMax: 1, handshakeMs: 50 });
+  await stage.connect({ peer: '10.0.0.1:3' }).gone();
+  const other = stage.connect({ peer: '10.0.0.2:1' });
+  await other.heard(GREETING_BYTES);
+  await stage.connect({ peer: '10.0.0.3:1' }).gone();
+  stage.clock.advance(60);
+  await other.gone();
+  assert.deepEqual(
+    hosts.map(({ closed }) => closed),
+    [false, false],
+  );
+});
+
 test('a connection whose requests are not answered yet counts, though its wire is gone', async () => {
   const stage = new Stage({ completion: 'held' });
   const host = await stage.attach();
