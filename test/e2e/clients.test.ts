@@ -122,7 +122,7 @@ siteTest(test, ['nbdinfo'], 'nbdinfo sees the volume with everything it can', as
   const [volume] = info.exports;
   assert.equal(volume['export-name'], 'vol0');
   assert.equal(volume['export-size'], SIZE);
-  assert.deepEqual(volume.contexts, ['base:allocation']);
+  assert.deepEqual(volume.contexts, ['base:allocation', 'x-forestall:dirty', 'x-forestall:scrubbed']);
   for (const feature of ['can_cache', 'can_df', 'can_fast_zero', 'can_flush', 'can_fua', 'can_multi_conn', 'can_trim', 'can_zero']) {
     assert.equal(volume[feature], true, feature);
   }

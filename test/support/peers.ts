@@ -1,6 +1,7 @@
 // The real clients and servers that interop tests talk to: whether they are here, and how a test says that it cannot run.
 // A test that lacks its peer must call `skipped`, never pass silently. Also a free port for a peer that cannot choose its own.
 import { spawnSync } from 'node:child_process';
+import { randomInt } from 'node:crypto';
 import { accessSync, constants } from 'node:fs';
 import { createServer } from 'node:net';
 import { delimiter, join } from 'node:path';
@@ -47,14 +48,21 @@ export function skippedBecause(what: string, why: string): void {
   process.stdout.write(`${line}\n`);
 }
 
+/** Below those that the system gives to outgoing connections and to port 0, which could take one before its program listens. */
+const PORTS = { first: 15_000, count: 17_000 };
+
 /** A TCP port of 127.0.0.1 that nothing listened on a moment ago. Prefer port 0 where the program can tell which it got. */
-export function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
+  for (;;) {
+    const port = PORTS.first + randomInt(PORTS.count);
+    if (await isFree(port)) return port;
+  }
+}
+
+function isFree(port: number): Promise<boolean> {
   return new Promise((resolve, reject) => {
     const server = createServer();
-    server.on('error', reject);
-    server.listen(0, '127.0.0.1', () => {
-      const address = server.address();
-      server.close(() => (address !== null && typeof address === 'object' ? resolve(address.port) : reject(new Error('no port'))));
-    });
+    server.on('error', (error: NodeJS.ErrnoException) => (error.code === 'EADDRINUSE' ? resolve(false) : reject(error)));
+    server.listen(port, '127.0.0.1', () => server.close(() => resolve(true)));
   });
 }
