@@ -13,8 +13,8 @@ import type { Outcome, ScrubReport, VolumeFact } from '../control.js';
 import { refuse } from '../control.js';
 import { Damage } from './damage.js';
 import type { LostRanges } from './lost-ranges.js';
-import { ScrubTimes } from './scrub-times.js';
 import { ScrubRecord, type UnfinishedScrub } from './scrub-record.js';
+import { ScrubTimes } from './scrub-times.js';
 
 /** Regions read back just before a flip, and for how long at most: a mirror that lies is found, and hosts do not wait for it. */
 const SAMPLES = 32;

@@ -9,7 +9,7 @@ import { Random } from '../sim/random.js';
 import { eventually } from '../support/eventually.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
-import { NbdkitNode } from '../support/nbdkit-node.js';
+import { NbdkitNode, VOLATILE_CACHE } from '../support/nbdkit-node.js';
 import { siteTest } from '../support/site.js';
 
 const test = suite('e2e: crash');
@@ -18,7 +18,6 @@ const SIZE = 48 * MIB;
 /** FORESTALL_SEED plays another one. */
 const SEED = Number(process.env.FORESTALL_SEED ?? Date.now() % 1_000_000);
 const KILLS = 20;
-const WRITEBACK = { filters: ['--filter=cache'], parameters: ['cache=writeback'] };
 
 /** Begins what the gateway is killed in; gives how long after that, in ms. */
 type Moment = { name: string; begin: (gateway: GatewayProcess, random: Random) => Promise<number> };
@@ -146,7 +145,7 @@ siteTest(
 );
 
 siteTest(test, ['nbdkit'], 'a node that forgets what was not flushed, killed and started again, has it all again', async (site) => {
-  const a = await NbdkitNode.onFile(site, 'a', SIZE, WRITEBACK);
+  const a = await NbdkitNode.onFile(site, 'a', SIZE, VOLATILE_CACHE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [{ id: 'a', nbd: a.uri, zombie: '1s' }],
     volumes: [{ name: 'vol0', size: '48MiB', node: 'a', export: '', policy: 'alone' }],

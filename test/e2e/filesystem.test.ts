@@ -11,7 +11,7 @@ import { FileTree } from '../support/file-tree.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { LoopMount, noLoopMount } from '../support/loop-mount.js';
 import { runPeer } from '../support/nbd-testbed.js';
-import { NbdkitNode } from '../support/nbdkit-node.js';
+import { NbdkitNode, VOLATILE_CACHE } from '../support/nbdkit-node.js';
 import { NodeAgentProcess } from '../support/node-agent-process.js';
 import { skippedBecause } from '../support/peers.js';
 import { type Site, siteTest } from '../support/site.js';
@@ -110,9 +110,7 @@ mountTest(
   'what ext4 and xfs were told is on disk is there after the gateway, a node with a volatile cache, or both were killed',
   async (site) => {
     print(`seed ${SEED}`);
-    const disks = await Promise.all(
-      FILE_SYSTEMS.map((fileSystem) => diskNode(site, fileSystem, { filters: ['--filter=cache'], parameters: ['cache=writeback'] })),
-    );
+    const disks = await Promise.all(FILE_SYSTEMS.map((fileSystem) => diskNode(site, fileSystem, VOLATILE_CACHE)));
     const gateway = await GatewayProcess.start(site, {
       nodes: FILE_SYSTEMS.map(({ name }, index) => ({ id: name, nbd: disks[index].uri, zombie: '1s' })),
       volumes: volumes('alone'),

@@ -3,9 +3,10 @@
 import assert from 'node:assert/strict';
 import { randomFillSync } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { truncate, writeFile } from 'node:fs/promises';
+import { writeFile } from 'node:fs/promises';
 import { suite } from 'uvu';
 import { Random } from '../sim/random.js';
+import { blankImage } from '../support/blank-image.js';
 import { eventually } from '../support/eventually.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { untilListening } from '../support/listening.js';
@@ -32,8 +33,7 @@ interface Server {
 
 async function image(site: Site, name: string): Promise<string> {
   const path = site.path(`${name}.img`);
-  await writeFile(path, '');
-  await truncate(path, SIZE);
+  await blankImage(path, SIZE);
   return path;
 }
 

@@ -6,6 +6,9 @@ import { freePort } from './peers.js';
 import type { Site } from './site.js';
 import { StartedProgram } from './started-program.js';
 
+/** For `onFile`: what was not flushed is in memory alone; killed, the node is one that lost its power. */
+export const VOLATILE_CACHE = { filters: ['--filter=cache'], parameters: ['cache=writeback'] };
+
 export class NbdkitNode {
   readonly port: number;
   readonly #site: Site;

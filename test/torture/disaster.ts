@@ -4,7 +4,7 @@ import assert from 'node:assert/strict';
 import { Random } from '../sim/random.js';
 import { GatewayProcess } from '../support/gateway-process.js';
 import { ModelWriter } from '../support/model-writer.js';
-import { NbdkitNode } from '../support/nbdkit-node.js';
+import { NbdkitNode, VOLATILE_CACHE } from '../support/nbdkit-node.js';
 import { NodeAgentProcess } from '../support/node-agent-process.js';
 import type { Site } from '../support/site.js';
 
@@ -20,7 +20,7 @@ export interface DisasterOptions {
 /** What was in the journal alone, and what hosts did. Rejects with what was not as promised. */
 export async function disaster(site: Site, { seed, sizeBytes, writes }: DisasterOptions): Promise<{ records: number; writes: number }> {
   const a = await NodeAgentProcess.start(site, 'a');
-  const b = await NbdkitNode.onFile(site, 'b', sizeBytes, { filters: ['--filter=cache'], parameters: ['cache=writeback'] });
+  const b = await NbdkitNode.onFile(site, 'b', sizeBytes, VOLATILE_CACHE);
   const gateway = await GatewayProcess.start(site, {
     nodes: [
       { id: 'a', agent: a.url, zone: 'rack-1' },

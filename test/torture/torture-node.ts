@@ -4,7 +4,7 @@ import { readdirSync } from 'node:fs';
 import { rm, writeFile } from 'node:fs/promises';
 import { CuttingRelay } from '../support/cutting-relay.js';
 import { blankImage } from '../support/blank-image.js';
-import { NbdkitNode } from '../support/nbdkit-node.js';
+import { NbdkitNode, VOLATILE_CACHE } from '../support/nbdkit-node.js';
 import { pause, resume } from '../support/pause-control.js';
 import { NodeAgentProcess } from '../support/node-agent-process.js';
 import type { Site } from '../support/site.js';
@@ -142,9 +142,7 @@ export async function lateNode(site: Site, id: string, sizeBytes: number): Promi
 }
 
 export async function volatileNode(site: Site, id: string, sizeBytes: number): Promise<TortureNode> {
-  const image = site.path(`${id}.img`);
-  await blankImage(image, sizeBytes);
-  const node = await NbdkitNode.start(site, ['--filter=cache', 'file', image, 'cache=writeback']);
+  const node = await NbdkitNode.onFile(site, id, sizeBytes, VOLATILE_CACHE);
   const relay = await CuttingRelay.start(site, node.port);
   return {
     ...STEADY,
