@@ -99,9 +99,15 @@ function announce({ world, volume }: Errand, { ranking, refused, explanation }: 
 
 export async function startMirror(errand: Errand, { ticket, target, cause }: EffectOf<'start-mirror'>): Promise<Fact> {
   const { world, volume } = errand;
-  const copy = copyOf(errand.situation(), target);
-  if (!copy || copy.drop || errand.situation().choice?.ticket !== ticket) {
+  const situation = errand.situation();
+  const copy = copyOf(situation, target);
+  if (!copy || copy.drop || situation.choice?.ticket !== ticket) {
     return { type: 'mirror-refused', ticket, target, code: 'rolled-back', reason: 'it is not wanted any more' };
+  }
+  // The fact that says so is on its way: where the volume is now, it may have to wait for its turn.
+  const { node } = volume.control.active;
+  if (node !== situation.active.node) {
+    return { type: 'mirror-refused', ticket, target, code: 'overtaken', reason: `the volume has gone to ${node} meanwhile` };
   }
   const started = await volume.control.addMirror(target, cause);
   noteRefusal(errand, target, started.ok ? null : started.code);

@@ -149,6 +149,8 @@ function flipDone(d: Draft, certificate: FlipCertificate): void {
     answer(d, there.drop.ticket, refuse('overtaken', message));
   }
   s.epoch = certificate.epoch;
+  // Its turn was one to copy from where it was: there may be others at that where it is now.
+  if (s.choice && s.choice.origin !== 'operator' && s.active.node !== certificate.to.node) s.choice = null;
   s.active = certificate.to;
   s.copies = s.copies.filter((copy) => copy !== there && !sameTarget(copy.target, certificate.from));
   addCopy(d, { target: certificate.from, origin, state: failover ? 'lost' : 'synced', reason: failover ? certificate.cause : null });

@@ -48,6 +48,12 @@ export class NodeRequest {
     return this.command === CMD.WRITE || this.command === CMD.ZEROES || this.command === CMD.TRIM;
   }
 
+  /** It ends without an answer: what it has written is in the file all the same, where from `now` on anybody's flush covers it. */
+  abandon(now: number): void {
+    this.ticket.connection = null;
+    this.ticket.answeredAt = Math.min(this.ticket.answeredAt, now);
+  }
+
   /** Carries out the next piece. True: that was the last, or an error ended it. */
   step(random: Random, mustCover: (ticket: WriteTicket) => boolean): boolean {
     if (this.command === CMD.FLUSH) {

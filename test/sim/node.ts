@@ -196,6 +196,7 @@ export class SimNode implements Listening {
       request.ticket.connection = null;
       if (!request.writes || this.random.chance(0.3)) {
         waiting.event?.cancel();
+        request.abandon(this.count());
         this.#requests.delete(request);
       } else if (!this.#hung && !request.trapped && this.random.chance(0.5)) {
         waiting.event?.cancel();
@@ -212,7 +213,10 @@ export class SimNode implements Listening {
     this.#up = false;
     this.#hung = false;
     this.agent?.stop();
-    for (const waiting of this.#requests.values()) waiting.event?.cancel();
+    for (const [request, waiting] of this.#requests) {
+      waiting.event?.cancel();
+      request.abandon(this.count());
+    }
     this.#requests.clear();
     this.#newcomers = [];
     for (const connection of this.#connections) {
@@ -223,7 +227,7 @@ export class SimNode implements Listening {
     this.#connections.clear();
   }
 
-  /** After a connection is gone, any flush covers what it wrote: all connections share one file. */
+  /** After a connection is gone, any flush covers what it wrote, answered or not: all connections share one file. */
   #forgetFlushScope(connection: number): void {
     for (const disk of this.disks.values()) disk.disown(connection);
   }

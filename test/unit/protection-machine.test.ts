@@ -189,6 +189,20 @@ test('a restart at any moment loses no copy and no target, and comes to rest as 
   }
 });
 
+test('a turn to copy is lost with the node that it was to copy from', () => {
+  const policy: ProtectionPolicy = { ...policyOf(() => 1), mirror: { standing: 0, onPrediction: 1 } };
+  const tell = (s: Situation, ...told: Fact[]): Situation => told.reduce((now, fact) => step(now, fact, 1000, policy).situation, s);
+  const start = freshSituation('vol0', { node: 'a', export: 'vol0' }, 1, 1000);
+  const doubts = ['b', 'a'].map((node): Fact => ({ type: 'verdict-fired', node, suspicion: suspicion(0.9, 'model', 1000) }));
+  const chosen = tell(start, { type: 'mirror-state', target: TARGET, to: 'synced', reason: null }, ...doubts, { type: 'turn' });
+  assert.equal(chosen.choice?.origin, 'prediction');
+  const moved = tell(chosen, { type: 'flip-done', certificate: certificate(start.active, TARGET, 2, 'failover', 1000) });
+  assert.equal(moved.choice, null);
+  const again = tell(moved, { type: 'turn' });
+  assert.notEqual(again.choice, null);
+  assert.notEqual(again.choice?.ticket, chosen.choice?.ticket);
+});
+
 test('a record of an unknown form is refused with what is wrong', () => {
   const record = encodeRecord(freshSituation('vol0', TARGET, 3, 0));
   assert(decodeRecord(record).ok);
