@@ -60,8 +60,10 @@ export class Warden {
     if (policy.mirror.standing > 0 || this.#isAsked(copy)) return;
     // A volume takes one place, also when a copy that it had given up comes back while another begins.
     const counted = running.filter((each) => !this.#isAsked(each) && each.volume !== copy.volume);
-    // A failover may have brought one here since it got its turn.
-    const beside = counted.filter((each) => (this.#begunFrom.get(each.volume) ?? each.source) === copy.source).length;
+    // A failover may have brought one here since it got its turn, or taken it away.
+    const beside = counted.filter(
+      ({ volume, source }) => source === copy.source && (this.#begunFrom.get(volume) ?? source) === copy.source,
+    ).length;
     if (counted.length < limits.inAll && beside < limits.perNode) return;
     this.#note(`${copy.volume} begins a copy while ${counted.length} are under way, ${beside} of them from ${copy.source}`);
   }
