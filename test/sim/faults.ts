@@ -337,9 +337,12 @@ function cutAll(stage: Stage, node: SimNode): void {
 /** One at a time, or the last right copy could go; and only where the gateway knows enough to notice. */
 function mayReplaceDisk(stage: Stage, node: SimNode, volume: string): boolean {
   return (
-    stage.witnesses(volume, node.name) >= WITNESSES_MIN &&
-    !stage.world.nodes.some(({ disks }) => [...disks.values()].some(({ putBack }) => putBack !== null))
+    mayNotice(stage, node, volume) && !stage.world.nodes.some(({ disks }) => [...disks.values()].some(({ putBack }) => putBack !== null))
   );
+}
+
+function mayNotice(stage: Stage, node: SimNode, volume: string): boolean {
+  return stage.witnesses(volume, node.name) >= WITNESSES_MIN;
 }
 
 /** Those of regions whose checksum is stored; null: there are none. */
@@ -378,7 +381,11 @@ function replaceDisk(stage: Stage, node: SimNode, volume: string, later: (run: (
   node.kill(false);
   diskOn(stage, node, volume)!.replace(fill);
   world.moment(`disk replaced ${fill === 0 ? 'blank' : 'foreign'}`);
-  world.scheduler.after(random.range(0, 500), () => node.start());
+  world.scheduler.after(random.range(0, 500), () => {
+    // What was on its way when it ended may have been where the gateway knew something: nobody could notice then.
+    if (!mayNotice(stage, node, volume)) node.putDisksBack();
+    node.start();
+  });
   later(() => node.putDisksBack());
 }
 
