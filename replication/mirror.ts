@@ -24,6 +24,8 @@ export class Mirror implements ReadableCopy {
   #condition: MirrorCondition = 'copying';
   #reason: string | null = null;
   #everSynced = false;
+  /** Somebody else said what it lacks: what its copier is at counts no more. */
+  #vouched = false;
   /** Not null: what is on the mirror may be overwritten by requests nobody can stop; it must not be relied on. */
   #distrust: string | null = null;
   #up = false;
@@ -88,7 +90,13 @@ export class Mirror implements ReadableCopy {
 
   /** Everything the volume has is on the mirror or in its queue. */
   get complete(): boolean {
-    return this.dirty.count === 0 && !this.#copier.busy && this.#condition !== 'failed' && this.#everSynced && this.#distrust === null;
+    const copying = this.#copier.busy && !this.#vouched;
+    return this.dirty.count === 0 && !copying && this.#condition !== 'failed' && this.#everSynced && this.#distrust === null;
+  }
+
+  /** It had everything once: what it lacks since then is dirty. */
+  get everSynced(): boolean {
+    return this.#everSynced;
   }
 
   /** Complete, and its node answers. */
@@ -142,24 +150,37 @@ export class Mirror implements ReadableCopy {
     this.#deferred = true;
   }
 
-  /**
-   * A journal has given it all that hosts flushed, and its target answers: it may take over, though where it was dirty it may
-   * differ in what no host has flushed. Gives those ranges, which are not dirty any more. Nothing is copied there until `connected`.
-   */
-  vouch(): { offset: number; length: number }[] {
+  /** Where it lacks something, region by region. */
+  dirtyRanges(): { offset: number; length: number }[] {
     const { dirty } = this;
     const ranges: { offset: number; length: number }[] = [];
     for (let region = dirty.next(0); region >= 0; region = dirty.next(region + 1)) {
       const offset = region * dirty.regionBytes;
       ranges.push({ offset, length: Math.min(dirty.regionBytes, dirty.sizeBytes - offset) });
     }
-    dirty.clearAll();
+    return ranges;
+  }
+
+  /**
+   * Its target answers, and it may take over though it may differ where it was dirty: a journal has given it all that hosts flushed,
+   * or an operator agreed to the loss. Gives those ranges, which are not dirty any more. Nothing is copied there until `connected`.
+   */
+  vouch(): { offset: number; length: number }[] {
+    const ranges = this.dirtyRanges();
+    this.dirty.clearAll();
+    this.#vouched = true;
     this.#everSynced = true;
     this.#up = true;
     this.#away = false;
     this.#deferred = false;
     this.#enter('synced', null);
     return ranges;
+  }
+
+  /** It did not take over after all: it lacks again what it lacked. */
+  recant(ranges: readonly { offset: number; length: number }[], reason: string): void {
+    this.#vouched = false;
+    for (const { offset, length } of ranges) this.copyAgain(offset, length, reason);
   }
 
   /** Its target has lost what it held: nothing of it counts any more, and it cannot take over before all is copied. */

@@ -62,6 +62,8 @@ export interface Backend {
   removeMirror(volume: string, node: string): Promise<Outcome<TargetRef>>;
   /** Null: to the best mirror. */
   flip(volume: string, node: string | null): Promise<Outcome<FlipCertificate>>;
+  /** Null: the mirror that lacks the least. Refused while the active target answers, and while what may be lost is not agreed to. */
+  takeOver(volume: string, node: string | null, acceptLoss: boolean): Promise<Outcome<FlipCertificate>>;
   rollback(volume: string): Promise<Outcome<RollbackReport>>;
   /** Resolves when the scrub has begun. */
   scrub(volume: string): Promise<Outcome<ScrubRun>>;

@@ -233,6 +233,10 @@ export const Failure = component<ErrorBody>()(
 const name = z.string().min(1).max(200);
 
 export const NodeChoice = z.strictObject({ node: name.nullish().describe('Left out: the gateway chooses') });
+export const TakeoverChoice = z.strictObject({
+  node: name.nullish().describe('Left out: the mirror that lacks the least'),
+  acceptLoss: z.boolean().default(false).describe('What the mirror lacks may be older there than what hosts wrote: that is agreed to'),
+});
 export const Nothing = z.strictObject({});
 export const AnySamples = z
   .unknown()
@@ -243,6 +247,7 @@ export const GivenVerdict = z.strictObject({
 });
 
 components.add(NodeChoice, { id: 'NodeChoice' });
+components.add(TakeoverChoice, { id: 'TakeoverChoice' });
 components.add(Nothing, { id: 'Nothing' });
 components.add(AnySamples, {
   id: 'AnySamples',

@@ -1,4 +1,4 @@
-// The routes of volumes: look, mirror, flip, roll back, scrub.
+// The routes of volumes: look, mirror, flip, take over, roll back, scrub.
 import type { Backend } from './backend.js';
 import { type Endpoint, endpoint } from './endpoint.js';
 import { findNode, findVolume } from './lookup.js';
@@ -11,6 +11,7 @@ import {
   Rollback,
   Scrub,
   ScrubParams,
+  TakeoverChoice,
   Target,
   Volume,
   VolumeList,
@@ -100,6 +101,23 @@ export function volumeRoutes(backend: Backend): Endpoint[] {
       async handle({ params, body }) {
         findVolume(backend, params.name);
         return { status: 200, json: granted(await backend.flip(params.name, chosenNode(backend, body))) };
+      },
+    }),
+    endpoint({
+      method: 'POST',
+      path: '/v1/volumes/{name}/takeover',
+      id: 'takeOverVolume',
+      tag: 'volumes',
+      summary: 'Give up an active target that does not answer, for a mirror that may be older here and there',
+      params: VolumeParams,
+      body: TakeoverChoice,
+      bodyOptional: true,
+      responses: { 200: { description: 'The certificate; dirtyRegions: what may be older', schema: Certificate } },
+      refusals: [404, 409, 503],
+      async handle({ params, body }) {
+        findVolume(backend, params.name);
+        const certificate = await backend.takeOver(params.name, chosenNode(backend, body), body?.acceptLoss ?? false);
+        return { status: 200, json: granted(certificate) };
       },
     }),
     endpoint({

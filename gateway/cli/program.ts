@@ -178,6 +178,15 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
         (await import('./volume-commands.js')).flipVolume(api, out, volume, options.node),
       ),
     );
+  command('takeover <volume>', 'give up a node that will not come back, for a mirror that may be older here and there')
+    .option('--node <id>', 'the mirror that takes over (default: the one that lacks the least)')
+    .option('--accept-loss', 'what the mirror lacks is lost, and that is agreed to')
+    .addHelpText('after', examples('takeover vol0', 'takeover vol0 --node b --accept-loss'))
+    .action(
+      remote(async (api, out, volume: string, options: { node?: string; acceptLoss?: boolean }) =>
+        (await import('./volume-commands.js')).takeOver(api, out, volume, options),
+      ),
+    );
   command('rollback <volume>', 'undo: before a flip the mirror is dropped, after it the volume flips back')
     .addHelpText('after', examples('rollback vol0'))
     .action(remote(async (api, out, volume: string) => (await import('./volume-commands.js')).rollBack(api, out, volume)));

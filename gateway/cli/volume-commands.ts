@@ -1,4 +1,4 @@
-// The commands of volumes: show, mirror, flip, roll back, scrub. Each is a request to the API and a text for people.
+// The commands of volumes: show, mirror, flip, take over, roll back, scrub. Each is a request to the API and a text for people.
 import { setTimeout as delay } from 'node:timers/promises';
 import { plural } from '../../config/plural.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
@@ -180,6 +180,17 @@ function shownCertificate(certificate: FlipCertificate): string {
 
 export async function flipVolume(api: ApiClient, output: Output, volume: string, node: string | undefined): Promise<ExitCode> {
   const certificate = await api.post<FlipCertificate>(pathOf(volume, 'flip'), { node: node ?? null });
+  output.result(certificate, () => shownCertificate(certificate));
+  return EXIT.OK;
+}
+
+export async function takeOver(
+  api: ApiClient,
+  output: Output,
+  volume: string,
+  { node, acceptLoss }: { node?: string; acceptLoss?: boolean },
+): Promise<ExitCode> {
+  const certificate = await api.post<FlipCertificate>(pathOf(volume, 'takeover'), { node: node ?? null, acceptLoss: acceptLoss ?? false });
   output.result(certificate, () => shownCertificate(certificate));
   return EXIT.OK;
 }

@@ -42,6 +42,8 @@ export class Ward {
   readonly #clockSteps: ClockSteps;
   readonly #answers = new Map<number, (outcome: Outcome<Answer>) => void>();
   #stored = '';
+  /** The record as the last step left it is durable, or it could not be written. */
+  #written: Promise<void> = Promise.resolve();
   #jobs: (() => Promise<void>)[] = [];
   #running: Promise<void> | null = null;
   #stopped = false;
@@ -151,6 +153,7 @@ export class Ward {
     this.#stopped = true;
     this.#jobs = [];
     await this.#running;
+    await this.#written;
     const refusal = refuse('shutting-down', 'the gateway is shutting down before this is done: look again after its restart');
     for (const resolve of this.#answers.values()) resolve(refusal);
     this.#answers.clear();
@@ -212,12 +215,12 @@ export class Ward {
     });
   }
 
-  /** Queued before the effects of the same step: they find it durable. */
+  /** At once, whatever errand is under way; what the same step orders and answers waits for it, and finds it durable. */
   #store(): void {
     const text = JSON.stringify(encodeRecord(this.#situation));
-    if (text === this.#stored) return;
+    if (text === this.#stored || this.#stopped) return;
     this.#stored = text;
-    this.#queue(async () => {
+    this.#written = this.#written.then(async () => {
       const { records, log } = this.#world;
       const { name } = this.volume.control;
       try {
@@ -261,8 +264,11 @@ export class Ward {
         this.publish(effect.event);
         break;
       case 'answer':
-        this.#answers.get(effect.ticket)?.(effect.outcome);
-        this.#answers.delete(effect.ticket);
+        // Behind the record of why: a restart knows what an operator was told.
+        void this.#written.then(() => {
+          this.#answers.get(effect.ticket)?.(effect.outcome);
+          this.#answers.delete(effect.ticket);
+        });
     }
   }
 
@@ -287,7 +293,11 @@ export class Ward {
 
   #queue(job: () => Promise<void>): void {
     if (this.#stopped) return;
-    this.#jobs.push(job);
+    const written = this.#written;
+    this.#jobs.push(async () => {
+      await written;
+      if (!this.#stopped) await job();
+    });
     this.#running ??= this.#run();
   }
 

@@ -83,6 +83,19 @@ export class GatewayBackend implements Backend {
     return this.#unserved(volume) ?? this.#parts.protection.operatorFlip(volume, node);
   }
 
+  async takeOver(name: string, node: string | null, acceptLoss: boolean): Promise<Outcome<FlipCertificate>> {
+    const unserved = this.#unserved(name);
+    if (unserved !== null) return unserved;
+    const volume = this.#parts.volumes.get(name)!.volume!;
+    const mirrors = volume.mirrors().filter((mirror) => node === null || mirror.node === node);
+    const [best] = mirrors.sort(
+      (one, other) => Number(one.state === 'lost') - Number(other.state === 'lost') || one.dirtyBytes - other.dirtyBytes,
+    );
+    if (best === undefined) return refuse('no-mirror', `${name} has no mirror${node === null ? '' : ` on ${node}`} that could take over`);
+    // Protection hears of it as of any failover.
+    return volume.takeOver({ node: best.node, export: best.export }, acceptLoss);
+  }
+
   async rollback(volume: string): Promise<Outcome<RollbackReport>> {
     return this.#unserved(volume) ?? this.#parts.protection.rollback(volume);
   }

@@ -118,6 +118,11 @@ export class JournalRecovery {
     return this.#bar?.expire(this.#options.clock.nowMs() - limitMs) ?? 0;
   }
 
+  /** Has the journal something for it that it has not got yet? */
+  awaits(copy: Copy): boolean {
+    return this.#waiting.has(copy);
+  }
+
   /** Where a copy that takes over may differ from the one it follows. */
   unsure(copy: Copy): Range[] {
     return this.#waiting.get(copy)?.unsure ?? [];
@@ -148,7 +153,7 @@ export class JournalRecovery {
     member.awaiting = false;
     const { copies, begin } = this.#options;
     if (copies.closed || !copies.has(copy) || copy.mirror !== member.mirror) return;
-    for (const { offset, length } of unsure ?? []) copy.mirror.copyAgain(offset, length, 'it did not have to take over');
+    copy.mirror.recant(unsure ?? [], 'it did not have to take over');
     begin(copy);
   }
 

@@ -26,6 +26,8 @@ export interface RoleChangeOptions {
   intents: IntentLog;
   sums: RegionSums;
   clock: Clock;
+  /** Where a mirror that takes over may be older, because an operator agreed to that. */
+  conceded(to: Copy): { offset: number; length: number }[];
   /** When the oldest of what is verified was read back, as ISO 8601. */
   verifiedSince(): string | null;
 }
@@ -45,7 +47,7 @@ export class RoleChange {
 
   /** What is true now, before the commit (rule 18); the pause is known only when hosts go on. */
   certify(to: Copy, why: FlipCause, held: { inFlight: number; queueBytes: number }): FlipCertificate {
-    const { volume, copies, keeper, sums, clock, verifiedSince } = this.#options;
+    const { volume, copies, keeper, sums, clock, conceded, verifiedSince } = this.#options;
     const verified = sums.verified.count;
     return {
       volume,
@@ -57,7 +59,7 @@ export class RoleChange {
       pauseMs: 0,
       held: 0,
       drained: { inFlight: held.inFlight, queueBytes: held.queueBytes },
-      dirtyRegions: to.mirror!.dirty.count,
+      dirtyRegions: to.mirror!.dirty.count + conceded(to).length,
       roots: {
         from: sums.root,
         to: sums.root,
@@ -100,7 +102,7 @@ export class RoleChange {
     const { volume, copies, opener, keeper, journaling, journalRecovery: recovery } = this.#options;
     const from = copies.active;
     // Also where nothing was in flight: what no host had flushed may be on one of the two only.
-    const unlike = [...doubtful, ...recovery.unsure(to)];
+    const unlike = [...doubtful, ...recovery.unsure(to), ...this.#options.conceded(to)];
     this.#reverseId ??= keeper.newId();
     const id = this.#reverseId;
     const dirtyRecord = opener.dirtyRecord(id);

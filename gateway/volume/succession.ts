@@ -115,6 +115,12 @@ export class Succession {
     });
   }
 
+  /** To a mirror that an operator says may take over, from an active target that does not answer. */
+  takeOver(to: Copy, reason: string): Promise<Outcome<FlipCertificate>> {
+    const { settings } = this.#options;
+    return this.#move(to, () => failOver(this.#ground, to, { kind: 'failover', reason, verdict: null }, settings().giveUpAfterMs));
+  }
+
   /** The active target refused a write or a flush. True: the request waits for what another target says. */
   activeRefused(errno: number): boolean {
     const { copies, path } = this.#options;

@@ -17,6 +17,7 @@ import { type Copy, describeTarget } from './copy.js';
 import { type Connect, CopyOpener } from './copy-opener.js';
 import { CopyWatch } from './copy-watch.js';
 import type { FlipCause } from './flip.js';
+import { ForcedTakeover } from './forced-takeover.js';
 import { EXTENT_BYTES, REGION_BYTES } from './granularity.js';
 import { IoPath } from './io-path.js';
 import { JournalRecovery } from './journal-recovery.js';
@@ -75,6 +76,7 @@ export class Volume implements VolumeControl, Device {
   readonly #journaling: Journaling;
   readonly #journalRecovery: JournalRecovery;
   readonly #succession: Succession;
+  readonly #takeover: ForcedTakeover;
   readonly #activeWatch: ActiveWatch;
   readonly #scrubbing: Scrubbing;
   readonly #sweeper: MarkSweeper;
@@ -182,7 +184,12 @@ export class Volume implements VolumeControl, Device {
       throttle: pace.scrub,
       chunkBytes: extentBytes,
     });
-    const roles = new RoleChange({ ...parts, opener, verifiedSince: () => scrubbing.verifiedSince });
+    const roles = new RoleChange({
+      ...parts,
+      opener,
+      conceded: (copy) => this.#takeover.conceded(copy),
+      verifiedSince: () => scrubbing.verifiedSince,
+    });
     this.path = path;
     this.#intents = intents;
     this.#copies = copies;
@@ -214,6 +221,7 @@ export class Volume implements VolumeControl, Device {
       forgetDamage: () => scrubbing.forgetDamage(),
     });
     this.#succession = new Succession({ ...parts, roles, damaged: () => scrubbing.damaged, sample: () => scrubbing.sample() });
+    this.#takeover = new ForcedTakeover({ ...parts, recovery, succession: this.#succession });
     this.#activeWatch = new ActiveWatch({ ...parts, succession: this.#succession });
   }
 
@@ -380,6 +388,13 @@ export class Volume implements VolumeControl, Device {
     const differ = this.#scrubbing.refusal();
     if (differ !== null) return differ;
     return this.#alone(`a flip to ${describeTarget(to)}`, () => this.#succession.flip(copy, cause));
+  }
+
+  /** Gives up an active target that does not answer, for a mirror that may be older; `acceptLoss`: whoever asks knows that. */
+  async takeOver(to: TargetRef, acceptLoss: boolean): Promise<Outcome<FlipCertificate>> {
+    const copy = this.#copies.find(to);
+    if (copy === null) return refuse('no-such-mirror', `${this.name} has no mirror on ${describeTarget(to)} that could take over`);
+    return this.#alone(`a takeover by ${describeTarget(to)}`, () => this.#takeover.run(copy, acceptLoss));
   }
 
   scrub(cause: string): Promise<Outcome<ScrubReport>> {

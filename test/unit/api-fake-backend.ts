@@ -169,6 +169,12 @@ export class FakeBackend implements Backend {
     return { ok: true, value: volume.lastFlip };
   }
 
+  async takeOver(name: string, node: string | null, acceptLoss: boolean): Promise<Outcome<FlipCertificate>> {
+    this.calls.push(`takeover ${name} ${node} ${acceptLoss}`);
+    if (!acceptLoss) return refuse('loss-not-accepted', 'Up to 1 MiB may be older.', { lossBytes: 1_048_576 });
+    return { ok: true, value: { ...this.certificate(name, node ?? 'b'), kind: 'failover', dirtyRegions: 16 } };
+  }
+
   async rollback(name: string): Promise<Outcome<RollbackReport>> {
     const dropped = this.volume(name)!.mirrors.map(({ node, export: e }) => ({ node, export: e }));
     this.volume(name)!.mirrors = [];

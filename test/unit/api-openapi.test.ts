@@ -65,6 +65,7 @@ test('it is OpenAPI 3.1 and holds the promised routes, no others', () => {
       'POST /v1/volumes/{name}/mirrors',
       'POST /v1/volumes/{name}/rollback',
       'POST /v1/volumes/{name}/scrub',
+      'POST /v1/volumes/{name}/takeover',
     ].sort(),
   );
 });

@@ -85,6 +85,17 @@ test('a flip answers 200 with its certificate', async ({ api }) => {
   schemas.Volume.parse((await call(api, 'GET', '/v1/volumes/vol0')).json);
 });
 
+test('a takeover says what may be lost before it is agreed to, and answers 200 with its certificate', async ({ api }) => {
+  const refusal = await refused(api, 409, 'loss-not-accepted', 'POST', '/v1/volumes/vol0/takeover');
+  assert.deepEqual(refusal.json.details, { lossBytes: 1_048_576 });
+  const { status, json } = await call(api, 'POST', '/v1/volumes/vol0/takeover', { node: 'b', acceptLoss: true });
+  assert.equal(status, 200);
+  schemas.Certificate.parse(json);
+  assert.deepEqual([json.kind, json.dirtyRegions], ['failover', 16]);
+  await refused(api, 400, 'invalid-request', 'POST', '/v1/volumes/vol0/takeover', { acceptLoss: 'yes' });
+  await refused(api, 404, 'node-not-found', 'POST', '/v1/volumes/vol0/takeover', { node: 'z', acceptLoss: true });
+});
+
 test('names with spaces, slashes and other alphabets are found under their encoded form', async ({ api }) => {
   const { status, json } = await call(api, 'GET', `/v1/volumes/${encodeURIComponent('spaced name/ü')}`);
   assert.equal(status, 200);
@@ -109,7 +120,7 @@ test('metrics are text with the type of the exposition', async ({ api }) => {
 test('what does not exist is 404 and names what does', async ({ api }) => {
   const volume = await refused(api, 404, 'volume-not-found', 'GET', '/v1/volumes/nope');
   assert.match(volume.json.message, /no volume "nope".*vol0/);
-  for (const action of ['mirrors', 'flip', 'rollback', 'scrub']) {
+  for (const action of ['mirrors', 'flip', 'takeover', 'rollback', 'scrub']) {
     await refused(api, 404, 'volume-not-found', 'POST', `/v1/volumes/nope/${action}`);
   }
   const node = await refused(api, 404, 'node-not-found', 'GET', '/v1/nodes/z');

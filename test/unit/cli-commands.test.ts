@@ -133,6 +133,15 @@ test('a flip prints its certificate; a refusal is a sentence on stderr and code 
   assert.equal(JSON.parse((await run(api.url, 'flip', 'vol0', '--json')).out).epoch, 1);
 });
 
+test('a takeover is refused with what may be lost until that is accepted', async ({ api }) => {
+  const refusal = await run(api.url, 'takeover', 'vol0');
+  assert.deepEqual([refusal.code, refusal.err], [1, 'forestall: Up to 1 MiB may be older.\n']);
+  const { code, out } = await run(api.url, 'takeover', 'vol0', '--node', 'b', '--accept-loss');
+  assert.equal(code, 0);
+  assert.match(out, /^failover +vol0 from a to b\/vol0-b$/m);
+  assert.match(out, /16 dirty regions left/);
+});
+
 test('a rollback says what it did', async ({ api }) => {
   await run(api.url, 'mirror', 'vol0');
   const { code, out } = await run(api.url, 'rollback', 'vol0');

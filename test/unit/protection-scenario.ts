@@ -181,6 +181,8 @@ function expectation(world: World, words: string[], scenario: Scenario): void {
     assert.equal(next.settled.ok ? 'ok' : next.settled.code, second, JSON.stringify(next.settled));
   } else if (first === 'pending') {
     assert(scenario.wishes[0] && scenario.wishes[0].settled === null, 'the wish has been answered');
+  } else if (first === 'recorded') {
+    assert.equal((world.records.get(`protection/${second}`) as { state?: string } | undefined)?.state, rest.join(' '));
   } else if (first === 'exports') {
     assert.equal([...(world.nodes.get(second)?.exports.keys() ?? [])].sort().join(',') || 'none', rest.join(' '));
   } else if (first === 'waits') {

@@ -192,6 +192,23 @@ test('a mirror that takes over while an operator drops it stays, and he is told'
   assert.deepEqual([...records.list('free/')], []);
 });
 
+test('what an operator is told is written down before, whatever else is under way', async () => {
+  await play(`
+    node a
+    node b
+    volume vol0 a 1GiB
+    start
+    hold vol0 add
+    operator mirror vol0
+    operator rollback vol0
+    expect answer rolled-back
+    expect recorded vol0 rolling-back
+    expect pending
+    release vol0 add
+    expect answer ok
+  `);
+});
+
 test('a mirror that cannot be dropped and takes over before that is tried again leaves nothing on the list', async () => {
   const { records } = await play(`
     node a
