@@ -51,6 +51,8 @@ function kindOf(entry: Partial<Record<Kind, unknown>>, path: KeyPath, report: Re
 function nbdAddress(text: string, path: KeyPath, report: Report): NbdAddress | null {
   const uri = parseNbdUri(text);
   if (!uri.ok) report([...path, 'nbd'], uri.problem);
+  else if (uri.value.tls !== undefined)
+    report([...path, 'nbd'], 'nbds:// means TLS, which nodes cannot have in this version: write nbd://');
   else if (uri.value.export !== '') {
     const right = "write it as a volume's export or in spares, and leave it out here";
     report([...path, 'nbd'], `names the export "${uri.value.export}", but a node's address is its server's: ${right}`);
