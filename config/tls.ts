@@ -30,3 +30,28 @@ export const plainestTls: ClientTls = {
   serverName: null,
   verifyPeer: true,
 };
+
+/** How the server speaks TLS with hosts. */
+export interface ServerTls {
+  /** off: STARTTLS is refused. optional: clients may. required: nothing but STARTTLS is answered in plain. */
+  mode: 'off' | 'optional' | 'required';
+  /** Both or none; with neither there are pre-shared keys. */
+  certificate: string | null;
+  key: string | null;
+  /** Whose clients' certificates count. */
+  authority: string | null;
+  /** required: of clients without a pre-shared key. */
+  clientCertificates: 'none' | 'optional' | 'required';
+  psk: string | null;
+  minimum: '1.2' | '1.3';
+}
+
+export const serverTlsOff: ServerTls = {
+  mode: 'off',
+  certificate: null,
+  key: null,
+  authority: null,
+  clientCertificates: 'none',
+  psk: null,
+  minimum: '1.2',
+};
