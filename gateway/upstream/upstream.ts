@@ -24,6 +24,8 @@ import { Losses } from './losses.js';
 import { Outstanding } from './outstanding.js';
 import { Unflushed } from './unflushed.js';
 import type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
+import type { Violation } from './violation.js';
+import { ViolationLog } from './violation-log.js';
 
 export type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
 
@@ -64,6 +66,9 @@ export class Upstream implements Device {
   #reason: string | null = 'not connected yet';
   /** The last reason told of why it cannot be a copy. */
   #told: string | null = null;
+  readonly #violationLog: ViolationLog;
+  /** The node broke the protocol, and the target has not been ready since. */
+  #misbehaves = false;
 
   /** `gone`: told once, when it is closed or given up and will not count anything more. */
   constructor(options: UpstreamOptions, events: UpstreamEvents, gone: () => void = () => {}) {
@@ -74,6 +79,7 @@ export class Upstream implements Device {
     this.#clock = clock;
     this.#memory = memory;
     this.target = target;
+    this.#violationLog = new ViolationLog({ target, clock, log });
     const connections = new Connections(options, {
       stands: () => {
         this.#losses.stands();
@@ -86,6 +92,8 @@ export class Upstream implements Device {
       failed: (reason) => {
         if (this.#state === 'connecting') this.#reason = reason;
       },
+      violated: (violation) => this.#violated(violation),
+      changed: (what) => log.warn({ node: target.node, target, what }, 'an export is not what it was before'),
     });
     const guards = this.#guards;
     const unflushed = this.#unflushed;
@@ -145,6 +153,11 @@ export class Upstream implements Device {
   /** Why it is not ready; null when it is. */
   get reason(): string | null {
     return this.#reason;
+  }
+
+  /** Is it not ready for the node having broken the protocol? */
+  get misbehaves(): boolean {
+    return this.#misbehaves && !this.ready;
   }
 
   /** What the node said it can, at the latest handshake; null before the first. */
@@ -350,6 +363,12 @@ export class Upstream implements Device {
     if (last) this.#comeback.resent();
   }
 
+  #violated(violation: Violation): void {
+    this.counters.violations[violation.kind] += 1;
+    this.#violationLog.tell(violation);
+    if (violation.kind !== 'errno' && violation.kind !== 'truncated') this.#misbehaves = true;
+  }
+
   #lost(reason: string): void {
     this.#comeback.stop();
     this.counters.disconnects += 1;
@@ -366,6 +385,7 @@ export class Upstream implements Device {
 
   #becomeReady(): void {
     this.#enter('ready', null);
+    this.#misbehaves = false;
     for (const job of this.#backlog.takeLost()) this.#sender.transmit(job);
     this.#events.connected(this.#connections.features!);
     this.#letIn(this.#backlog.takeWaiting());
