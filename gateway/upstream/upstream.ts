@@ -22,10 +22,10 @@ import { JobSender } from './job-sender.js';
 import type { Link } from './link.js';
 import { Losses } from './losses.js';
 import { Outstanding } from './outstanding.js';
+import { TroubleLog } from './trouble-log.js';
 import { Unflushed } from './unflushed.js';
 import type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
 import type { Violation } from './violation.js';
-import { ViolationLog } from './violation-log.js';
 
 export type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
 
@@ -66,7 +66,7 @@ export class Upstream implements Device {
   #reason: string | null = 'not connected yet';
   /** The last reason told of why it cannot be a copy. */
   #told: string | null = null;
-  readonly #violationLog: ViolationLog;
+  readonly #troubleLog: TroubleLog;
   /** The node broke the protocol, and the target has not been ready since. */
   #misbehaves = false;
 
@@ -79,7 +79,7 @@ export class Upstream implements Device {
     this.#clock = clock;
     this.#memory = memory;
     this.target = target;
-    this.#violationLog = new ViolationLog({ target, clock, log });
+    this.#troubleLog = new TroubleLog({ target, clock, log });
     const connections = new Connections(options, {
       stands: () => {
         this.#losses.stands();
@@ -91,9 +91,10 @@ export class Upstream implements Device {
       blocked: (reason) => this.#blocked(reason),
       failed: (reason) => {
         if (this.#state === 'connecting') this.#reason = reason;
+        this.#troubleLog.failed(reason);
       },
       violated: (violation) => this.#violated(violation),
-      changed: (what) => log.warn({ node: target.node, target, what }, 'an export is not what it was before'),
+      changed: (what) => this.#troubleLog.changed(what),
     });
     const guards = this.#guards;
     const unflushed = this.#unflushed;
@@ -365,7 +366,7 @@ export class Upstream implements Device {
 
   #violated(violation: Violation): void {
     this.counters.violations[violation.kind] += 1;
-    this.#violationLog.tell(violation);
+    this.#troubleLog.tell(violation);
     if (violation.kind !== 'errno' && violation.kind !== 'truncated') this.#misbehaves = true;
   }
 
@@ -380,11 +381,13 @@ export class Upstream implements Device {
     this.#enter('blocked', reason);
     if (this.#told === reason) return;
     this.#told = reason;
+    this.#troubleLog.blocked(reason);
     this.#events.blocked(reason);
   }
 
   #becomeReady(): void {
     this.#enter('ready', null);
+    this.#troubleLog.answers();
     this.#misbehaves = false;
     for (const job of this.#backlog.takeLost()) this.#sender.transmit(job);
     this.#events.connected(this.#connections.features!);

@@ -218,7 +218,7 @@ export class ScriptedNode implements Dialer {
   flags: number = ALL_FLAGS;
   structured = true;
   extended = false;
-  greeting = Buffer.concat([hex('4e42444d41474943 49484156454f5054'), uint16(3)]);
+  greeting: Buffer = Buffer.concat([hex('4e42444d41474943 49484156454f5054'), uint16(3)]);
   /** What is sent instead of the answer that is due; null: that. */
   twist: (request: NodeRequest, errno: number) => Buffer | null = () => null;
   /** The same of an option. */
