@@ -10,7 +10,9 @@ import { AgentClient } from '../agent/client.js';
 import type { Outcome, TargetRef } from '../control.js';
 import type { IoMeter } from '../health/oracle.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
+import { noViolations } from '../upstream/io-counters.js';
 import type { Upstream } from '../upstream/upstream.js';
+import { VIOLATION_KINDS, type ViolationKind } from '../upstream/violation.js';
 import type { Dialer, Security, WireAddress } from '../wire.js';
 import { probeExport } from './probe.js';
 
@@ -22,6 +24,7 @@ export interface IoTotals {
   writtenBytes: number;
   errors: number;
   disconnects: number;
+  violations: Record<ViolationKind, number>;
 }
 
 const SLOW_REQUEST_MS = 5000;
@@ -90,11 +93,17 @@ export class StorageNode implements IoMeter {
 
   /** Some connection stands, or the last question was answered. */
   get state(): { state: 'up' | 'down' | 'unknown'; reason: string | null } {
-    for (const upstream of this.#upstreams) if (upstream.ready) return { state: 'up', reason: null };
+    let trouble: string | null = null;
+    let down: string | null = null;
+    let up = false;
     for (const upstream of this.#upstreams) {
-      if (upstream.state === 'connecting' && this.kind === 'plain') return { state: 'down', reason: upstream.reason };
+      if (upstream.ready) up = true;
+      else if (upstream.state === 'blocked' || upstream.misbehaves) trouble ??= `export ${upstream.target.export}: ${upstream.reason}`;
+      if (upstream.state === 'connecting' && (this.kind === 'plain' || upstream.misbehaves)) down ??= upstream.reason;
     }
-    return { state: this.#state, reason: this.#reason };
+    if (up) return { state: 'up', reason: trouble };
+    if (down !== null) return { state: 'down', reason: down };
+    return { state: this.#state, reason: trouble ?? this.#reason };
   }
 
   spareSize(name: string): number | null {
@@ -184,7 +193,7 @@ export class StorageNode implements IoMeter {
   }
 
   totals(): IoTotals {
-    const totals = { ...this.#past };
+    const totals = { ...this.#past, violations: { ...this.#past.violations } };
     for (const upstream of this.#upstreams) addTotals(totals, upstream.counters);
     return totals;
   }
@@ -259,7 +268,7 @@ export class StorageNode implements IoMeter {
 }
 
 function emptyTotals(): IoTotals {
-  return { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, errors: 0, disconnects: 0 };
+  return { reads: 0, writes: 0, flushes: 0, readBytes: 0, writtenBytes: 0, errors: 0, disconnects: 0, violations: noViolations() };
 }
 
 function addTotals(into: IoTotals, from: IoTotals): void {
@@ -270,4 +279,5 @@ function addTotals(into: IoTotals, from: IoTotals): void {
   into.writtenBytes += from.writtenBytes;
   into.errors += from.errors;
   into.disconnects += from.disconnects;
+  for (const kind of VIOLATION_KINDS) into.violations[kind] += from.violations[kind];
 }

@@ -31,6 +31,12 @@ export const NODE_FAMILIES: Family[] = [
     one(labels, upstream.disconnects),
   ]),
   nodeFamily(
+    'forestall_node_protocol_errors_total',
+    'counter',
+    'How often the node broke the NBD protocol, by kind.',
+    ({ upstream }, labels) => byKey(labels, 'kind', upstream.violations),
+  ),
+  nodeFamily(
     'forestall_upstream_latency_seconds',
     'histogram',
     'Time from a read or write sent to the node to its answer.',

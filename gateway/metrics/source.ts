@@ -26,7 +26,7 @@ export interface VolumeMetrics {
 export interface NodeMetrics {
   view: NodeView;
   /** What we asked of the node, over all its targets. */
-  upstream: IoMetrics & { disconnects: number };
+  upstream: IoMetrics & { disconnects: number; violations: Record<string, number> };
 }
 
 export interface GatewayMetrics {

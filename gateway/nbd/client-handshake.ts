@@ -1,6 +1,6 @@
 // The client's side of the NBD handshake, for our connections to storage nodes: bytes in, bytes to send and an
-// outcome out. Asks for all a node may have and takes what it gives: NO_ZEROES, structured replies, base:allocation,
-// block sizes, and EXPORT_NAME where GO is unknown. Trusts nothing: each reply is checked and every length is bounded.
+// outcome out. Asks for all a node may have and takes what it gives: NO_ZEROES, extended headers, else structured replies,
+// base:allocation, block sizes, and EXPORT_NAME where GO is unknown. Trusts nothing: each reply is checked and every length is bounded.
 import assert from 'node:assert/strict';
 import { type Outcome, refuse } from '../control.js';
 import { readUint16, readUint32, readUint64, writeUint16, writeUint32 } from './codec.js';
@@ -31,6 +31,10 @@ export interface ClientWishes {
   exportName: string;
   /** Structured replies and with them base:allocation; default true. */
   structured?: boolean;
+  /** Extended headers, which include structured replies; default: where `structured` is. */
+  extended?: boolean;
+  /** base:allocation; default: where `structured` is. */
+  status?: boolean;
   /** STARTTLS before anything else, and nothing without it. Default false. */
   tls?: boolean;
 }
@@ -40,6 +44,8 @@ export interface Negotiated {
   /** The export's transmission flags, bits of EXPORT_FLAG. */
   flags: number;
   structured: boolean;
+  /** Headers both ways have 64-bit lengths, and replies are structured. */
+  extended: boolean;
   /** The id BLOCK_STATUS chunks carry for base:allocation; null: the server has no such context. */
   metaContextId: number | null;
   /** As announced, else 1 / 4096 / 32 MiB. */
@@ -75,6 +81,7 @@ export class ClientHandshake {
   #send: Buffer[] = [];
   #outcome: Outcome<Negotiated> | null = null;
   #structured = false;
+  #extended = false;
   #metaContextId: number | null = null;
   #export: { sizeBytes: number; flags: number } | null = null;
   #block = { minimum: 1, preferred: 4096, maximumPayload: DEFAULT_PAYLOAD_BYTES_MAX };
@@ -83,6 +90,11 @@ export class ClientHandshake {
     this.#wishes = wishes;
     this.#name = Buffer.from(wishes.exportName);
     assert(this.#name.length <= STRING_BYTES_MAX, 'an export name has at most 4096 bytes');
+  }
+
+  /** The option that waits for its answer; null: none does. */
+  get asking(): number | null {
+    return this.#state === 'option' ? this.#option : null;
   }
 
   receive(chunk: Buffer): ClientStep {
@@ -150,7 +162,9 @@ export class ClientHandshake {
   }
 
   #askFirst(): void {
-    if (this.#wishes.structured ?? true) this.#ask(OPTION.STRUCTURED_REPLY, Buffer.alloc(0));
+    const structured = this.#wishes.structured ?? true;
+    if (this.#wishes.extended ?? structured) this.#ask(OPTION.EXTENDED_HEADERS, Buffer.alloc(0));
+    else if (structured) this.#ask(OPTION.STRUCTURED_REPLY, Buffer.alloc(0));
     else this.#askGo();
   }
 
@@ -187,20 +201,25 @@ export class ClientHandshake {
       return this.#fail('protocol-error', `more than ${REPLIES_PER_OPTION_MAX} replies to one option`);
     if (type === OPTION_REPLY.ACK && length > 0) return this.#fail('protocol-error', `an ACK with ${length} bytes of data`);
     if (option === OPTION.STARTTLS) return this.#onStartTls(type, data);
-    if (option === OPTION.STRUCTURED_REPLY) return this.#onStructuredReply(type, data);
+    if (option === OPTION.EXTENDED_HEADERS || option === OPTION.STRUCTURED_REPLY) return this.#onReplyStyle(type, data);
     if (option === OPTION.SET_META_CONTEXT) return this.#onMetaContext(type, data);
     return this.#onGo(type, data);
   }
 
-  #onStructuredReply(type: number, data: Buffer): boolean {
+  /** Extended headers or, where those are refused, structured replies, or neither. */
+  #onReplyStyle(type: number, data: Buffer): boolean {
+    const { structured = true, status = structured } = this.#wishes;
     if (type === OPTION_REPLY.ACK) {
       this.#structured = true;
-      this.#ask(OPTION.SET_META_CONTEXT, this.#metaContextQuery());
+      this.#extended = this.#option === OPTION.EXTENDED_HEADERS;
+      if (status) this.#ask(OPTION.SET_META_CONTEXT, this.#metaContextQuery());
+      else this.#askGo();
       return true;
     }
     if (type === OPTION_REPLY.ERR_TLS_REQD || type === OPTION_REPLY.ERR_SHUTDOWN) return this.#failByReply(type, data);
     if (!isErrorReply(type)) return this.#failUnexpected(type);
-    this.#askGo();
+    if (this.#option === OPTION.EXTENDED_HEADERS && structured) this.#ask(OPTION.STRUCTURED_REPLY, Buffer.alloc(0));
+    else this.#askGo();
     return true;
   }
 
@@ -223,6 +242,7 @@ export class ClientHandshake {
   #onGo(type: number, data: Buffer): boolean {
     if (type === OPTION_REPLY.INFO) return this.#onInfo(data);
     if (type === OPTION_REPLY.ERR_UNSUP) {
+      if (this.#extended) return this.#fail('protocol-error', 'a server with extended headers must know GO, and says that it does not');
       this.#askExportName();
       return true;
     }
@@ -237,7 +257,11 @@ export class ClientHandshake {
     const info = readUint16(data, 0);
     if (info === INFO.EXPORT) {
       if (data.length !== 12) return this.#fail('protocol-error', `an export described in ${data.length} bytes instead of 12`);
-      this.#export = { sizeBytes: readUint64(data, 2), flags: readUint16(data, 10) };
+      const described = { sizeBytes: readUint64(data, 2), flags: readUint16(data, 10) };
+      const before = this.#export;
+      if (before !== null && (before.sizeBytes !== described.sizeBytes || before.flags !== described.flags))
+        return this.#fail('protocol-error', 'the export was described twice, and differently');
+      this.#export = described;
     } else if (info === INFO.BLOCK_SIZE) {
       if (data.length !== 14) return this.#fail('protocol-error', `block sizes in ${data.length} bytes instead of 14`);
       this.#block = { minimum: readUint32(data, 2), preferred: readUint32(data, 6), maximumPayload: readUint32(data, 10) };
@@ -302,6 +326,7 @@ export class ClientHandshake {
         sizeBytes,
         flags,
         structured: this.#structured,
+        extended: this.#extended,
         metaContextId: this.#metaContextId,
         block: this.#block,
         leftover: this.#inbox.take(this.#inbox.available),

@@ -75,6 +75,8 @@ export class ChunkHeader {
   type = 0;
   cookieHigh = 0;
   cookieLow = 0;
+  /** Of an extended one: the request's offset, as it came back. */
+  offset = 0;
   length = 0;
 }
 
@@ -90,12 +92,41 @@ export function encodeRequest(
   length: number,
 ): void {
   writeUint32(buffer, at, REQUEST_MAGIC);
+  encodeRequestStart(buffer, at, flags, command, cookieHigh, cookieLow, offset);
+  writeUint32(buffer, at + 24, length);
+}
+
+/** Writes the 32 bytes of an extended request at `at`. */
+export function encodeExtendedRequest(
+  buffer: Uint8Array,
+  at: number,
+  flags: number,
+  command: number,
+  cookieHigh: number,
+  cookieLow: number,
+  offset: number,
+  length: number,
+): void {
+  writeUint32(buffer, at, EXTENDED_REQUEST_MAGIC);
+  encodeRequestStart(buffer, at, flags, command, cookieHigh, cookieLow, offset);
+  writeUint64(buffer, at + 24, length);
+}
+
+/** What both kinds of request have in common. */
+function encodeRequestStart(
+  buffer: Uint8Array,
+  at: number,
+  flags: number,
+  command: number,
+  cookieHigh: number,
+  cookieLow: number,
+  offset: number,
+): void {
   writeUint16(buffer, at + 4, flags);
   writeUint16(buffer, at + 6, command);
   writeUint32(buffer, at + 8, cookieHigh);
   writeUint32(buffer, at + 12, cookieLow);
   writeUint64(buffer, at + 16, offset);
-  writeUint32(buffer, at + 24, length);
 }
 
 /** Reads the 28 bytes at `at`. False: the magic is wrong and `into` is untouched. */
@@ -190,5 +221,17 @@ export function decodeChunkHeader(buffer: Uint8Array, at: number, into: ChunkHea
   into.cookieHigh = readUint32(buffer, at + 8);
   into.cookieLow = readUint32(buffer, at + 12);
   into.length = readUint32(buffer, at + 16);
+  return true;
+}
+
+/** Reads the 32 bytes at `at`. False: the magic is wrong and `into` is untouched. */
+export function decodeExtendedChunkHeader(buffer: Uint8Array, at: number, into: ChunkHeader): boolean {
+  if (readUint32(buffer, at) !== EXTENDED_REPLY_MAGIC) return false;
+  into.flags = readUint16(buffer, at + 4);
+  into.type = readUint16(buffer, at + 6);
+  into.cookieHigh = readUint32(buffer, at + 8);
+  into.cookieLow = readUint32(buffer, at + 12);
+  into.offset = readUint64(buffer, at + 16);
+  into.length = readUint64(buffer, at + 24);
   return true;
 }

@@ -59,6 +59,7 @@ export class GatewayMetricsSource implements MetricsSource {
           errors: totals.errors,
           latency: node.latencyOfAll().snapshot(),
           disconnects: totals.disconnects,
+          violations: totals.violations,
         },
       };
     });

@@ -4,14 +4,18 @@
 import type { Clock, Timer } from '../../replication/world.js';
 import type { Negotiated } from '../nbd/client-handshake.js';
 import type { Dialer, WireAddress } from '../wire.js';
-import { type Features, featuresOf, findMismatch, type Requirements } from './features.js';
+import { type Features, featuresOf, findDifference, findMismatch, type Requirements } from './features.js';
 import type { Job } from './job.js';
 import { Link } from './link.js';
+import type { Violation } from './violation.js';
+import { Wariness } from './wariness.js';
 
 const RETRY_MS = [10, 20, 50, 100, 200, 500, 1000] as const;
 /** A mismatch may be mended by an operator; looking again costs little. */
 const BLOCKED_RETRY_MS = 5000;
 const HANDSHAKE_MS = 10_000;
+/** A connection that was lost sooner, without having answered anything, is no reason to try again at once. */
+const STOOD_MS = 10_000;
 
 export interface ConnectionsOptions {
   /** Asked at each attempt, because an agent may have moved; a string says why there is no address now. */
@@ -38,6 +42,10 @@ export interface ConnectionsEvents {
   blocked(reason: string): void;
   /** It was tried and does not answer; it is tried again. */
   failed(reason: string): void;
+  /** The node broke the protocol; where that ended a connection, `lost` or `failed` follows. */
+  violated(violation: Violation): void;
+  /** A new incarnation can other things than the one before. */
+  changed(what: string): void;
 }
 
 export class Connections {
@@ -50,8 +58,12 @@ export class Connections {
   /** They stood and are being torn down: what they carried is handed back when they have closed. */
   readonly #torn = new Set<Link>();
   #features: Features | null = null;
+  /** What the first connection that stands agreed on. */
+  #negotiated: Negotiated | null = null;
+  readonly #wariness = new Wariness();
   #incarnation = 0;
   #attempts = 0;
+  #stoodMs = 0;
   #blocked = false;
   #timer: Timer | null = null;
   /** Why no connection is wanted any more; null: one is. */
@@ -113,10 +125,14 @@ export class Connections {
     }
     const { dialer, exportName } = this.#options;
     const link = new Link(
-      { dialer, clock: this.#clock, address, exportName, handshakeMs: HANDSHAKE_MS },
+      { dialer, clock: this.#clock, address, exportName, handshakeMs: HANDSHAKE_MS, wishes: this.#wariness.wishes },
       {
         ready: (ready, negotiated) => this.#shookHands(ready, negotiated),
         answered: this.#events.answered,
+        violated: (violating, violation) => {
+          this.#wariness.violated(violation, violating.open ? this.#negotiated : null, this.#clock.nowMs());
+          this.#events.violated(violation);
+        },
         closed: (closed, unanswered, reason) => this.#closed(closed, unanswered, reason),
       },
     );
@@ -191,19 +207,31 @@ export class Connections {
       link.close(mismatch);
       return;
     }
+    const features = featuresOf(negotiated);
+    const difference = this.#features === null ? null : findDifference(this.#features, features);
+    if (this.#standing.length > 0 && difference !== null) {
+      const reason = `another connection to the same export is not like the first: ${difference}`;
+      this.#events.violated({ kind: 'handshake', reason });
+      link.close(reason);
+      return;
+    }
     this.#others.delete(link);
     this.#standing.push(link);
     if (this.#standing.length > 1) return;
-    this.#features = featuresOf(negotiated);
+    this.#features = features;
+    this.#negotiated = negotiated;
     this.#incarnation += 1;
-    this.#attempts = 0;
+    this.#stoodMs = this.#clock.nowMs();
     this.#blocked = false;
+    if (difference !== null) this.#events.changed(difference);
     this.#events.stands();
     if (this.#features.multiConn) for (let more = 1; more < this.#options.connections; more += 1) this.dial();
   }
 
   #closed(link: Link, unanswered: Job[], reason: string): void {
     this.#others.delete(link);
+    if (link.endedAskingExtended) this.#wariness.avoidExtended();
+    if (link.answers > 0 || (this.#standing.includes(link) && this.#clock.nowMs() - this.#stoodMs >= STOOD_MS)) this.#attempts = 0;
     // The first of them is gone: all share its fate.
     if (this.#ended === null && this.#standing.includes(link))
       this.#tearDown(`another connection to the node was lost: ${reason}`, () => this.#events.lost(reason));
@@ -239,7 +267,8 @@ export class Connections {
   #retry(reason: string): void {
     if (this.#ended !== null || this.#timer !== null || this.#others.size > 0) return;
     this.#events.failed(reason);
-    const delayMs = this.#blocked ? BLOCKED_RETRY_MS : RETRY_MS[Math.min(this.#attempts, RETRY_MS.length - 1)];
+    const usualMs = this.#blocked ? BLOCKED_RETRY_MS : RETRY_MS[Math.min(this.#attempts, RETRY_MS.length - 1)];
+    const delayMs = Math.max(usualMs, this.#wariness.takePause());
     this.#attempts += 1;
     this.#timer = this.#clock.after(delayMs, () => this.dial());
   }

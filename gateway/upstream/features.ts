@@ -14,7 +14,12 @@ export interface Features {
   status: boolean;
   blockMinimum: number;
   payloadBytesMax: number;
+  /** What a request that carries nothing may be about at most: more than 4 GiB only with extended headers. */
+  rangeBytesMax: number;
 }
+
+/** The most of 32 bits that is a multiple of every block size in use. */
+const RANGE_BYTES_MAX = 2 ** 32 - 2 ** 20;
 
 /** What a volume needs of each of its targets. */
 export interface Requirements {
@@ -35,6 +40,7 @@ export function featuresOf(negotiated: Negotiated): Features {
     status: negotiated.metaContextId !== null,
     blockMinimum: negotiated.block.minimum,
     payloadBytesMax: negotiated.block.maximumPayload,
+    rangeBytesMax: negotiated.extended ? Number.MAX_SAFE_INTEGER : RANGE_BYTES_MAX,
   };
 }
 
@@ -48,4 +54,11 @@ export function findMismatch(negotiated: Negotiated, needs: Requirements): strin
     return `the export takes only multiples of ${negotiated.block.minimum} bytes, hosts of this volume may send multiples of ${needs.blockMinimum}`;
   }
   return null;
+}
+
+/** What is not as it was, or not on one connection as on another; null: all that matters is the same. Size aside: exports may grow. */
+export function findDifference(before: Features, now: Features): string | null {
+  const traits = Object.keys(before) as (keyof Features)[];
+  const changed = traits.filter((trait) => trait !== 'sizeBytes' && before[trait] !== now[trait]);
+  return changed.length === 0 ? null : changed.map((trait) => `${trait} ${now[trait]} instead of ${before[trait]}`).join(', ');
 }

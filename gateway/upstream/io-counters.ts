@@ -3,6 +3,11 @@
 import { ERRNO, OP } from '../../replication/device.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { Job } from './job.js';
+import { VIOLATION_KINDS, type ViolationKind } from './violation.js';
+
+export function noViolations(): Record<ViolationKind, number> {
+  return Object.fromEntries(VIOLATION_KINDS.map((kind) => [kind, 0])) as Record<ViolationKind, number>;
+}
 
 export class IoCounters {
   reads = 0;
@@ -14,6 +19,8 @@ export class IoCounters {
   errors = 0;
   /** Connections lost after they stood. */
   disconnects = 0;
+  /** How often the node broke the protocol. */
+  readonly violations = noViolations();
   /** From sending to the answer, reads and writes together. */
   readonly latency = new LatencyHistogram();
   /** The same since the predictor last looked, which resets it. */

@@ -85,13 +85,15 @@ export class JobSender {
       this.#host.finish(job, ERRNO.OK);
       return;
     }
+    // An answer may stop early.
+    if (job.op === OP.STATUS) job.length = Math.min(job.length, features.rangeBytesMax);
     if (job.op === OP.ZEROES && job.fast && !features.fastZero) {
       this.#host.finish(job, ERRNO.ENOTSUP);
       return;
     }
     const carries = job.op === OP.READ || job.op === OP.WRITE;
-    if ((job.op === OP.ZEROES && !features.zeroes) || (carries && job.length > features.payloadBytesMax)) {
-      splitJob(job, features.payloadBytesMax, this, (whole, errno) => this.#host.finish(whole, errno));
+    if ((job.op === OP.ZEROES && !features.zeroes) || job.length > (carries ? features.payloadBytesMax : features.rangeBytesMax)) {
+      splitJob(job, features, this, (whole, errno) => this.#host.finish(whole, errno));
       return;
     }
     if (job.fua && !features.fua) {

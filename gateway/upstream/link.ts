@@ -3,12 +3,13 @@
 import assert from 'node:assert';
 import { OP } from '../../replication/device.js';
 import type { Clock, Timer } from '../../replication/world.js';
-import { ClientHandshake, type ClientStep, type Negotiated } from '../nbd/client-handshake.js';
-import { encodeRequest } from '../nbd/codec.js';
-import { COMMAND, COMMAND_FLAG, SIZE } from '../nbd/constants.js';
+import { ClientHandshake, type ClientStep, type ClientWishes, type Negotiated } from '../nbd/client-handshake.js';
+import { encodeExtendedRequest, encodeRequest } from '../nbd/codec.js';
+import { COMMAND, COMMAND_FLAG, OPTION, SIZE } from '../nbd/constants.js';
 import type { Dialer, Security, Wire, WireAddress } from '../wire.js';
 import type { Job } from './job.js';
 import { LinkSlot, ReplyReader, type ReplySink } from './reply-reader.js';
+import type { Violation } from './violation.js';
 
 /** Payloads up to this are copied next to their header, so that many requests leave as one piece; larger ones go by reference. */
 const COPY_BYTES_MAX = 16 * 1024;
@@ -20,6 +21,8 @@ const WIRE_COMMAND = [COMMAND.READ, COMMAND.WRITE, COMMAND.FLUSH, COMMAND.WRITE_
 export interface LinkEvents {
   ready(link: Link, negotiated: Negotiated): void;
   answered(link: Link, job: Job, errno: number): void;
+  /** The node broke the protocol; unless it is a small matter (`errno`) the connection ends, and `closed` follows. */
+  violated?(link: Link, violation: Violation): void;
   /** The connection is over; `unanswered` are the jobs whose outcome nobody knows. Called once. */
   closed(link: Link, unanswered: Job[], reason: string): void;
 }
@@ -30,6 +33,8 @@ export interface LinkOptions {
   address: WireAddress;
   exportName: string;
   handshakeMs: number;
+  /** What is not asked for though it could be had; default: all is. */
+  wishes?: Omit<ClientWishes, 'exportName' | 'tls'>;
 }
 
 export class Link implements ReplySink<Job> {
@@ -42,6 +47,10 @@ export class Link implements ReplySink<Job> {
   #handshake: ClientHandshake | null;
   #handshakeTimer: Timer | null;
   #reader: ReplyReader<Job> | null = null;
+  #encode = encodeRequest;
+  #headerBytes: number = SIZE.REQUEST;
+  /** Extended headers: a write says that its length is that of a payload. */
+  #writeFlags = 0;
   #reason: string | null = null;
   #closed = false;
   #slab = Buffer.allocUnsafeSlow(SLAB_BYTES);
@@ -51,6 +60,8 @@ export class Link implements ReplySink<Job> {
   #flushScheduled = false;
   readonly #flushSoon = (): void => this.#flush();
   inFlight = 0;
+  /** How many requests were answered here. */
+  answers = 0;
   /** Number of the last write answered here, as the unflushed list counts; -1: none. Kept by the upstream. */
   lastWrite = -1;
   /** When the node last sent anything here. */
@@ -61,7 +72,7 @@ export class Link implements ReplySink<Job> {
     this.#clock = options.clock;
     this.#heardMs = options.clock.nowMs();
     this.#security = options.address.security;
-    this.#handshake = new ClientHandshake({ exportName: options.exportName, tls: this.#security !== undefined });
+    this.#handshake = new ClientHandshake({ exportName: options.exportName, ...options.wishes, tls: this.#security !== undefined });
     this.#handshakeTimer = options.clock.after(options.handshakeMs, () => {
       this.close(`no answer to the handshake within ${options.handshakeMs} ms`);
     });
@@ -78,6 +89,11 @@ export class Link implements ReplySink<Job> {
     return this.#reader !== null && !this.#closed && this.#reason === null;
   }
 
+  /** It ended while the node was to say whether it has extended headers: some close on an option that they do not know. */
+  get endedAskingExtended(): boolean {
+    return this.#closed && this.#handshake?.asking === OPTION.EXTENDED_HEADERS;
+  }
+
   /** Between `close` and `closed` a job is only kept, to be handed back: answers that came before may still bring new ones. */
   send(job: Job): void {
     assert(this.#reader !== null && !this.#closed, 'a link that is not open sends nothing');
@@ -86,13 +102,17 @@ export class Link implements ReplySink<Job> {
     slot.op = job.op;
     slot.offset = job.offset;
     slot.length = job.length;
+    slot.fast = job.fast;
+    slot.one = job.one;
     this.inFlight += 1;
     const copied = job.op === OP.WRITE && job.length <= COPY_BYTES_MAX;
-    const bytes = SIZE.REQUEST + (copied ? job.length : 0);
+    const header = this.#headerBytes;
+    const bytes = header + (copied ? job.length : 0);
     if (this.#slabEnd + bytes > SLAB_BYTES) this.#newSlab();
     const at = this.#slabEnd;
-    encodeRequest(this.#slab, at, flagsOf(job), WIRE_COMMAND[job.op], slot.generation, slot.index, job.offset, job.length);
-    if (copied) job.data!.copy(this.#slab, at + SIZE.REQUEST, 0, job.length);
+    const flags = job.op === OP.WRITE ? flagsOf(job) | this.#writeFlags : flagsOf(job);
+    this.#encode(this.#slab, at, flags, WIRE_COMMAND[job.op], slot.generation, slot.index, job.offset, job.length);
+    if (copied) job.data!.copy(this.#slab, at + header, 0, job.length);
     this.#slabEnd = at + bytes;
     if (job.op === OP.WRITE && !copied) {
       this.#seal();
@@ -132,8 +152,8 @@ export class Link implements ReplySink<Job> {
     }
     assert(this.inFlight === 0, 'a link that says goodbye has nothing under way');
     this.#flush();
-    const farewell = Buffer.alloc(SIZE.REQUEST);
-    encodeRequest(farewell, 0, 0, COMMAND.DISC, 0, 0, 0, 0);
+    const farewell = Buffer.alloc(this.#headerBytes);
+    this.#encode(farewell, 0, 0, COMMAND.DISC, 0, 0, 0, 0);
     this.#reason = 'disconnected';
     this.#wire.write(farewell);
     this.#wire.end();
@@ -145,6 +165,10 @@ export class Link implements ReplySink<Job> {
     return slot.job !== null && slot.generation === cookieHigh ? slot : null;
   }
 
+  misplaced(reason: string): void {
+    this.#events.violated?.(this, { kind: 'errno', reason });
+  }
+
   answered(slot: LinkSlot<Job>): void {
     const job = slot.job!;
     const errno = slot.errno;
@@ -152,6 +176,7 @@ export class Link implements ReplySink<Job> {
       if (job.op === OP.READ) job.data = slot.data;
       else if (job.op === OP.STATUS) job.extents = slot.extents;
     }
+    this.answers += 1;
     this.#release(slot);
     this.#events.answered(this, job, errno);
   }
@@ -170,6 +195,7 @@ export class Link implements ReplySink<Job> {
     slot.pieces = null;
     slot.extents = null;
     slot.errno = 0;
+    slot.errors = 0;
     this.inFlight -= 1;
     this.#free.push(slot);
   }
@@ -196,28 +222,47 @@ export class Link implements ReplySink<Job> {
     this.#handshakeTimer = null;
     this.#handshake = null;
     if (!step.outcome.ok) {
-      this.close(step.outcome.message);
+      const { code, message } = step.outcome;
+      if (code === 'not-nbd' || code === 'protocol-error') this.#violated({ kind: 'handshake', reason: message });
+      else this.close(message);
       return;
     }
     const negotiated = step.outcome.value;
     this.#reader = new ReplyReader<Job>(this, negotiated);
+    if (negotiated.extended) {
+      this.#encode = encodeExtendedRequest;
+      this.#headerBytes = SIZE.EXTENDED_REQUEST;
+      this.#writeFlags = COMMAND_FLAG.PAYLOAD_LEN;
+    }
     if (negotiated.leftover.length > 0) {
-      this.close('the node sent bytes nobody asked for after the handshake');
+      this.#violated({ kind: 'handshake', reason: 'the node sent bytes nobody asked for after the handshake' });
       return;
     }
     this.#events.ready(this, negotiated);
   }
 
   #feed(chunk: Buffer): void {
-    const wrong = this.#reader!.feed(chunk);
-    if (wrong !== null) this.close(`protocol error: ${wrong}`);
+    const reader = this.#reader!;
+    const reason = reader.feed(chunk);
+    if (reason !== null) this.#violated({ kind: reader.kind, reason });
+  }
+
+  #violated(violation: Violation): void {
+    if (this.#closed || this.#reason !== null) return;
+    this.#events.violated?.(this, violation);
+    this.close(`protocol error: ${violation.reason}`);
   }
 
   #ended(error: Error | null): void {
     if (this.#closed) return;
     this.#closed = true;
     this.#handshakeTimer?.cancel();
-    const reason = this.#reason ?? error?.message ?? this.#closedByNode();
+    const missing = this.#reason === null ? (this.#reader?.missing ?? null) : null;
+    let reason = this.#reason ?? error?.message ?? this.#closedByNode();
+    if (missing !== null) {
+      reason += ` in the middle of a reply: ${missing}`;
+      this.#events.violated?.(this, { kind: 'truncated', reason });
+    }
     this.#reason = reason;
     const unanswered = this.unanswered();
     this.#events.closed(this, unanswered, reason);

@@ -1,21 +1,35 @@
-// The answers of a storage node, read from its byte stream: simple and structured replies, in chunks cut anywhere.
-// Strict: a cookie never sent, data outside the request, overlapping or missing pieces, an answer of the wrong kind end
-// the connection with a reason; nothing of such an answer is passed on. Pure: no socket, no clock.
+// The answers of a storage node, read from its byte stream: simple, structured and extended replies, in chunks cut anywhere.
+// Strict: a cookie never sent, data outside the request, overlapping or missing pieces, extents that cannot be, an answer of the
+// wrong kind end the connection with a reason; nothing of such an answer is passed on. Pure: no socket, no clock.
 import { ERRNO, type Extent, OP, type Op } from '../../replication/device.js';
-import { ChunkHeader, decodeChunkHeader, decodeSimpleReply, readUint16, readUint32, readUint64, SimpleReplyHeader } from '../nbd/codec.js';
+import {
+  ChunkHeader,
+  decodeChunkHeader,
+  decodeExtendedChunkHeader,
+  decodeSimpleReply,
+  readUint16,
+  readUint32,
+  readUint64,
+  SimpleReplyHeader,
+} from '../nbd/codec.js';
 import {
   CHUNK,
   CHUNK_ERROR_BIT,
   CHUNK_FLAG_DONE,
+  EXTENDED_REPLY_MAGIC,
   EXTENT_FLAG,
   SIMPLE_REPLY_MAGIC,
   SIZE,
   STRING_BYTES_MAX,
   STRUCTURED_REPLY_MAGIC,
 } from '../nbd/constants.js';
+import { Coverage } from './coverage.js';
+import type { ViolationKind } from './violation.js';
 
-/** Chunks other than data are gathered whole; this bounds them: 2^20 extents, as the protocol does. */
-const BODY_BYTES_MAX = 4 + 8 * 2 ** 20;
+/** Extents in one reply, as the protocol bounds them. */
+const EXTENTS_MAX = 2 ** 20;
+/** Error chunks in one reply: a node may tell of each bad sector of the largest read. */
+const ERRORS_MAX = 2 ** 16;
 const ERRNOS: ReadonlySet<number> = new Set(Object.values(ERRNO));
 
 /** A request on its way in one connection, found by its cookie. Pooled by the link. */
@@ -25,13 +39,18 @@ export class LinkSlot<Job> {
   op: Op = OP.READ;
   offset = 0;
   length = 0;
+  /** ZEROES: may be refused for not being fast. STATUS: one extent was asked for. */
+  fast = false;
+  one = false;
   /** READ: what has come so far. */
   data: Buffer | null = null;
   covered = 0;
-  /** READ in several data chunks: where they lie, as [from, to) pairs within the request. */
-  pieces: { from: number; to: number }[] | null = null;
+  /** READ in several data chunks, once they come out of order. */
+  pieces: Coverage | null = null;
   extents: Extent[] | null = null;
   errno = 0;
+  /** Error chunks that came. */
+  errors = 0;
 
   constructor(readonly index: number) {}
 }
@@ -40,6 +59,18 @@ export interface ReplySink<Job> {
   /** The slot a cookie names, when that request is still unanswered. */
   find(cookieHigh: number, cookieLow: number): LinkSlot<Job> | null;
   answered(slot: LinkSlot<Job>): void;
+  /** The node used an error number that such a request cannot have; it is taken for EIO. */
+  misplaced?(reason: string): void;
+}
+
+/** What was agreed on: what the reader must hold replies against. */
+export interface ReplyRules {
+  structured: boolean;
+  extended?: boolean;
+  metaContextId: number | null;
+  /** Without them: any extent will do. */
+  sizeBytes?: number;
+  block?: { minimum: number };
 }
 
 /** What the next byte belongs to. */
@@ -48,8 +79,14 @@ const AT = { HEADER: 0, DATA: 1, BODY: 2 } as const;
 export class ReplyReader<Job> {
   readonly #sink: ReplySink<Job>;
   readonly #structured: boolean;
+  readonly #extended: boolean;
   readonly #metaContextId: number | null;
-  readonly #scratch = Buffer.allocUnsafe(SIZE.CHUNK_HEADER + 8);
+  readonly #blockMinimum: number;
+  readonly #sizeBytes: number;
+  /** Bytes of a chunk's header in the agreed style, and with the offset that a data chunk has behind it. */
+  readonly #chunkBytes: number;
+  readonly #headBytesMax: number;
+  readonly #scratch = Buffer.allocUnsafe(SIZE.EXTENDED_CHUNK_HEADER + 8);
   #scratchBytes = 0;
   readonly #simple = new SimpleReplyHeader();
   readonly #chunk = new ChunkHeader();
@@ -59,11 +96,32 @@ export class ReplyReader<Job> {
   #next = 0;
   #left = 0;
   #body: Buffer = this.#scratch;
+  #kind: ViolationKind = 'reply';
 
-  constructor(sink: ReplySink<Job>, negotiated: { structured: boolean; metaContextId: number | null }) {
+  constructor(
+    sink: ReplySink<Job>,
+    { structured, extended = false, metaContextId, sizeBytes = Number.POSITIVE_INFINITY, block }: ReplyRules,
+  ) {
     this.#sink = sink;
-    this.#structured = negotiated.structured;
-    this.#metaContextId = negotiated.metaContextId;
+    this.#structured = structured;
+    this.#extended = extended;
+    this.#metaContextId = metaContextId;
+    this.#blockMinimum = block?.minimum ?? 1;
+    this.#sizeBytes = sizeBytes;
+    this.#chunkBytes = extended ? SIZE.EXTENDED_CHUNK_HEADER : SIZE.CHUNK_HEADER;
+    this.#headBytesMax = this.#chunkBytes + 8;
+  }
+
+  /** Of what `feed` found wrong. */
+  get kind(): ViolationKind {
+    return this.#kind;
+  }
+
+  /** What is lacking of the reply that has begun, for the log; null: the stream is between two replies. */
+  get missing(): string | null {
+    if (this.#at === AT.DATA) return `${this.#left} bytes of data were still to come`;
+    if (this.#at === AT.BODY) return `${this.#left} bytes of a chunk were still to come`;
+    return this.#scratchBytes > 0 ? `${this.#scratchBytes} bytes of a header had come` : null;
   }
 
   /** Takes a chunk of the stream. A string: what the node did wrong; the connection must be closed and nothing more be fed. */
@@ -95,7 +153,7 @@ export class ReplyReader<Job> {
     let start = at;
     let end: number;
     let need: number;
-    if (this.#scratchBytes === 0 && chunk.length - at >= SIZE.CHUNK_HEADER + 8) {
+    if (this.#scratchBytes === 0 && chunk.length - at >= this.#headBytesMax) {
       const fixed = this.#headerBytes(chunk, at);
       if (typeof fixed === 'string') return fixed;
       end = at + fixed;
@@ -128,61 +186,79 @@ export class ReplyReader<Job> {
   /** Bytes of the header that begins at `at`, as far as its type can be seen: a data chunk's includes its offset. */
   #headerBytes(bytes: Buffer, at: number): number | string {
     const magic = readUint32(bytes, at);
-    if (magic === SIMPLE_REPLY_MAGIC) return SIZE.SIMPLE_REPLY;
-    if (magic !== STRUCTURED_REPLY_MAGIC) return `a reply began with ${hex(magic)}, which is no reply magic`;
-    if (!this.#structured) return 'a structured reply came though none were negotiated';
-    const here = bytes === this.#scratch ? this.#scratchBytes : SIZE.CHUNK_HEADER;
-    if (here < SIZE.CHUNK_HEADER) return SIZE.CHUNK_HEADER;
-    return readUint16(bytes, at + 6) === CHUNK.OFFSET_DATA && readUint32(bytes, at + 16) >= 8 ? SIZE.CHUNK_HEADER + 8 : SIZE.CHUNK_HEADER;
+    if (magic === SIMPLE_REPLY_MAGIC && !this.#extended) return SIZE.SIMPLE_REPLY;
+    if (magic !== (this.#extended ? EXTENDED_REPLY_MAGIC : STRUCTURED_REPLY_MAGIC) || !this.#structured) return this.#wrongMagic(magic);
+    const size = this.#chunkBytes;
+    const here = bytes === this.#scratch ? this.#scratchBytes : size;
+    if (here < size) return size;
+    const hasOffset = readUint16(bytes, at + 6) === CHUNK.OFFSET_DATA && this.#chunkLength(bytes, at) > 8;
+    return hasOffset ? size + 8 : size;
+  }
+
+  #wrongMagic(magic: number): string {
+    if (magic === SIMPLE_REPLY_MAGIC) return this.#wrong('magic', 'a simple reply came though extended headers were negotiated');
+    if (magic === EXTENDED_REPLY_MAGIC) return this.#wrong('magic', 'an extended reply came though extended headers were not negotiated');
+    if (magic === STRUCTURED_REPLY_MAGIC)
+      return this.#wrong('magic', `a structured reply came though ${this.#extended ? 'extended headers' : 'none'} were negotiated`);
+    return this.#wrong('magic', `a reply began with ${hex(magic)}, which is no reply magic`);
+  }
+
+  #chunkLength(bytes: Buffer, at: number): number {
+    return this.#extended ? readUint64(bytes, at + 24) : readUint32(bytes, at + 16);
   }
 
   #simpleReply(bytes: Buffer, start: number, chunk: Buffer, end: number): number | string {
     const header = this.#simple;
     decodeSimpleReply(bytes, start, header);
     const slot = this.#sink.find(header.cookieHigh, header.cookieLow);
-    if (slot === null)
-      return `a reply carried a cookie that was never sent or is answered already (${hex(header.cookieHigh)}:${hex(header.cookieLow)})`;
+    if (slot === null) return this.#unknownCookie('reply', header);
+    if (slot.errors > 0 || slot.covered > 0 || slot.extents !== null)
+      return this.#wrong('reply', 'a reply that had begun in chunks went on as a simple one');
     if (header.error !== 0) {
-      slot.errno = knownErrno(header.error);
+      slot.errno = this.#errnoOf(slot, header.error);
       this.#sink.answered(slot);
       return end;
     }
-    if (slot.op === OP.STATUS) return 'block status was answered by a simple reply';
+    if (slot.op === OP.STATUS) return this.#wrong('reply', 'block status was answered by a simple reply');
     if (slot.op !== OP.READ) {
       this.#sink.answered(slot);
       return end;
     }
-    if (this.#structured) return 'a read was answered by a simple reply though structured replies were negotiated';
+    if (this.#structured) return this.#wrong('reply', 'a read was answered by a simple reply though structured replies were negotiated');
     return this.#startData(slot, 0, slot.length, chunk, end);
   }
 
   #chunkHeader(bytes: Buffer, start: number, chunk: Buffer, end: number): number | string {
     const header = this.#chunk;
-    decodeChunkHeader(bytes, start, header);
+    if (this.#extended) decodeExtendedChunkHeader(bytes, start, header);
+    else decodeChunkHeader(bytes, start, header);
     const slot = this.#sink.find(header.cookieHigh, header.cookieLow);
-    if (slot === null)
-      return `a chunk carried a cookie that was never sent or is answered already (${hex(header.cookieHigh)}:${hex(header.cookieLow)})`;
+    if (slot === null) return this.#unknownCookie('chunk', header);
+    if (this.#extended && header.offset !== slot.offset)
+      return this.#wrong('offset', `a reply to a request at offset ${slot.offset} came back with offset ${header.offset}`);
     this.#slot = slot;
     if (header.type === CHUNK.OFFSET_DATA) {
-      if (slot.op !== OP.READ) return 'data came for a request that is no read';
-      if (header.length <= 8) return 'a data chunk without data';
-      const from = readUint64(bytes, start + SIZE.CHUNK_HEADER) - slot.offset;
+      if (slot.op !== OP.READ) return this.#wrong('reply', 'data came for a request that is no read');
+      if (header.length <= 8) return this.#wrong('data', 'a data chunk without data');
+      const from = readUint64(bytes, start + this.#chunkBytes) - slot.offset;
       const length = header.length - 8;
-      if (from < 0 || from + length > slot.length)
-        return `data outside its request: ${length} bytes at ${slot.offset + from} for a read of ${slot.length} at ${slot.offset}`;
-      const wrong = this.#cover(slot, from, length);
+      const wrong = this.#cover(slot, from, length, 'data');
       if (wrong !== null) return wrong;
       return this.#startData(slot, from, length, chunk, end);
     }
-    const bound =
-      header.type === CHUNK.NONE
-        ? 0
-        : header.type === CHUNK.OFFSET_HOLE
-          ? 12
-          : header.type === CHUNK.BLOCK_STATUS
-            ? BODY_BYTES_MAX
-            : 6 + 8 + STRING_BYTES_MAX;
-    if (header.length > bound) return `a chunk of type ${header.type} of ${header.length} bytes, more than its ${bound}`;
+    const bound = this.#bodyBytesMax(slot, header.type);
+    if (typeof bound === 'string') return bound;
+    if (header.length > bound) {
+      const kind =
+        (header.type & CHUNK_ERROR_BIT) !== 0
+          ? 'error'
+          : header.type === CHUNK.OFFSET_HOLE
+            ? 'data'
+            : this.#isStatus(header.type)
+              ? 'status'
+              : 'reply';
+      return this.#wrong(kind, `a chunk of type ${header.type} of ${header.length} bytes, more than its ${bound}`);
+    }
     if (header.length === 0) {
       const wrong = this.#chunkEnded(EMPTY);
       return wrong ?? end;
@@ -192,6 +268,21 @@ export class ReplyReader<Job> {
     this.#next = 0;
     this.#left = header.length;
     return end;
+  }
+
+  /** What the body of a chunk other than data may have at most, which is gathered whole; a string: there can be no such chunk. */
+  #bodyBytesMax(slot: LinkSlot<Job>, type: number): number | string {
+    if (type === CHUNK.NONE) return 0;
+    if ((type & CHUNK_ERROR_BIT) !== 0) return 6 + 8 + STRING_BYTES_MAX;
+    if (type === CHUNK.OFFSET_HOLE) return slot.op === OP.READ ? 12 : this.#wrong('reply', 'a hole came for a request that is no read');
+    if (!this.#isStatus(type)) return this.#wrong('reply', `a chunk of unknown type ${type}`);
+    if (slot.op !== OP.STATUS) return this.#wrong('reply', 'extents came for a request that is no block status');
+    const extents = slot.one ? 1 : Math.min(Math.ceil(slot.length / this.#blockMinimum), EXTENTS_MAX);
+    return this.#extended ? 8 + 16 * extents : 4 + 8 * extents;
+  }
+
+  #isStatus(type: number): boolean {
+    return type === (this.#extended ? CHUNK.BLOCK_STATUS_EXT : CHUNK.BLOCK_STATUS);
   }
 
   /** The data of a read begins at `end` of `chunk`. All of it here: a slice, no copy. */
@@ -231,79 +322,137 @@ export class ReplyReader<Job> {
   #chunkEnded(body: Buffer): string | null {
     const slot = this.#slot!;
     const { type, flags } = this.#chunk;
+    const done = (flags & CHUNK_FLAG_DONE) !== 0;
     this.#slot = null;
-    if (type === CHUNK.OFFSET_HOLE) {
-      if (slot.op !== OP.READ) return 'a hole came for a request that is no read';
-      if (body.length !== 12) return `a hole chunk of ${body.length} bytes instead of 12`;
-      const from = readUint64(body, 0) - slot.offset;
-      const length = readUint32(body, 8);
-      if (length === 0 || from < 0 || from + length > slot.length)
-        return `a hole outside its request: ${length} bytes at ${slot.offset + from}`;
-      const wrong = this.#cover(slot, from, length);
-      if (wrong !== null) return wrong;
-      if (slot.data === null) slot.data = Buffer.allocUnsafe(slot.length);
-      slot.data.fill(0, from, from + length);
-    } else if (type === CHUNK.BLOCK_STATUS) {
-      const wrong = this.#blockStatus(slot, body);
-      if (wrong !== null) return wrong;
-    } else if ((type & CHUNK_ERROR_BIT) !== 0) {
-      if (body.length < 6) return `an error chunk of ${body.length} bytes`;
-      const errno = readUint32(body, 0);
-      if (errno === 0) return 'an error chunk with error 0';
-      slot.errno = knownErrno(errno);
-    } else if (type !== CHUNK.NONE) return `a chunk of unknown type ${type}`;
-    else if ((flags & CHUNK_FLAG_DONE) === 0) return 'an empty chunk that does not end its reply';
-    return (flags & CHUNK_FLAG_DONE) === 0 ? null : this.#done(slot);
+    let wrong: string | null = null;
+    if (type === CHUNK.OFFSET_HOLE) wrong = this.#hole(slot, body);
+    else if ((type & CHUNK_ERROR_BIT) !== 0) wrong = this.#error(slot, type, body);
+    else if (type !== CHUNK.NONE) wrong = this.#blockStatus(slot, body);
+    else if (!done) wrong = this.#wrong('reply', 'an empty chunk that does not end its reply');
+    if (wrong !== null || !done) return wrong;
+    return this.#done(slot);
   }
 
   #done(slot: LinkSlot<Job>): string | null {
     if (slot.errno === 0) {
-      if (slot.op === OP.READ && slot.covered !== slot.length) return `a read of ${slot.length} bytes was answered with ${slot.covered}`;
-      if (slot.op === OP.STATUS && slot.extents === null) return 'block status was answered without extents';
+      if (slot.op === OP.READ && slot.covered !== slot.length)
+        return this.#wrong('data', `a read of ${slot.length} bytes was answered with ${slot.covered}`);
+      if (slot.op === OP.STATUS && slot.extents === null) return this.#wrong('status', 'block status was answered without extents');
     }
     this.#sink.answered(slot);
     return null;
   }
 
-  #cover(slot: LinkSlot<Job>, from: number, length: number): string | null {
+  #hole(slot: LinkSlot<Job>, body: Buffer): string | null {
+    if (body.length !== 12) return this.#wrong('data', `a hole chunk of ${body.length} bytes instead of 12`);
+    const from = readUint64(body, 0) - slot.offset;
+    const length = readUint32(body, 8);
+    const wrong = this.#cover(slot, from, length, 'a hole');
+    if (wrong !== null) return wrong;
+    if (slot.data === null) slot.data = Buffer.allocUnsafe(slot.length);
+    slot.data.fill(0, from, from + length);
+    return null;
+  }
+
+  #cover(slot: LinkSlot<Job>, from: number, length: number, what: string): string | null {
+    if (length === 0 || from < 0 || from + length > slot.length)
+      return this.#wrong(
+        'data',
+        `${what} outside its request: ${length} bytes at ${slot.offset + from} for a read of ${slot.length} at ${slot.offset}`,
+      );
     if (slot.pieces === null) {
       // In order and without a gap, as all servers do: the count says it all.
       if (from === slot.covered) {
         slot.covered += length;
         return null;
       }
-      slot.pieces = slot.covered > 0 ? [{ from: 0, to: slot.covered }] : [];
+      slot.pieces = new Coverage();
+      if (slot.covered > 0) slot.pieces.add(0, slot.covered);
     }
-    const to = from + length;
-    for (const piece of slot.pieces) if (piece.from < to && piece.to > from) return 'two data chunks of one reply overlap';
-    slot.pieces.push({ from, to });
+    const wrong = slot.pieces.add(from, from + length);
+    if (wrong === 'overlap') return this.#wrong('data', 'two data chunks of one reply overlap');
+    if (wrong === 'crumbs') return this.#wrong('data', 'the data of one reply came in more separate pieces than are kept');
     slot.covered += length;
     return null;
   }
 
+  #error(slot: LinkSlot<Job>, type: number, body: Buffer): string | null {
+    const placed = type === CHUNK.ERROR_OFFSET;
+    const fixed = placed ? 14 : 6;
+    if (body.length < fixed) return this.#wrong('error', `an error chunk of ${body.length} bytes`);
+    const errno = readUint32(body, 0);
+    if (errno === 0) return this.#wrong('error', 'an error chunk with error 0');
+    const messageBytes = readUint16(body, 4);
+    if (messageBytes > body.length - fixed)
+      return this.#wrong('error', `an error's message of ${messageBytes} bytes in a chunk of ${body.length}`);
+    if (placed) {
+      const at = readUint64(body, 6 + messageBytes);
+      if (at < slot.offset || at >= slot.offset + slot.length)
+        return this.#wrong('error', `an error at offset ${at}, outside its request of ${slot.length} bytes at ${slot.offset}`);
+    }
+    slot.errors += 1;
+    if (slot.errors > ERRORS_MAX) return this.#wrong('error', `more than ${ERRORS_MAX} errors in one reply`);
+    if (slot.errno === 0) slot.errno = this.#errnoOf(slot, errno);
+    return null;
+  }
+
   #blockStatus(slot: LinkSlot<Job>, body: Buffer): string | null {
-    if (slot.op !== OP.STATUS) return 'extents came for a request that is no block status';
-    if (slot.extents !== null) return 'extents of one context came twice';
-    if (body.length < 12 || (body.length - 4) % 8 !== 0) return `a block status chunk of ${body.length} bytes`;
-    if (readUint32(body, 0) !== this.#metaContextId) return `extents of a context that was not negotiated (${readUint32(body, 0)})`;
+    if (slot.extents !== null) return this.#wrong('status', 'extents of one context came twice');
+    const head = this.#extended ? 8 : 4;
+    const each = this.#extended ? 16 : 8;
+    if (body.length < head + each || (body.length - head) % each !== 0)
+      return this.#wrong('status', `a block status chunk of ${body.length} bytes`);
+    const context = readUint32(body, 0);
+    if (context !== this.#metaContextId) return this.#wrong('status', `extents of a context that was not negotiated (${context})`);
+    const count = (body.length - head) / each;
+    if (this.#extended && readUint32(body, 4) !== count)
+      return this.#wrong('status', `a block status chunk that says ${readUint32(body, 4)} extents and has ${count}`);
     const extents: Extent[] = [];
-    for (let at = 4; at < body.length; at += 8) {
-      const lengthBytes = readUint32(body, at);
-      if (lengthBytes === 0) return 'an extent of length 0';
-      const flags = readUint32(body, at + 4);
+    let total = 0;
+    for (let at = head; at < body.length; at += each) {
+      const lengthBytes = this.#extended ? readUint64(body, at) : readUint32(body, at);
+      const flags = readUint32(body, at + each - 4);
+      if (lengthBytes === 0) return this.#wrong('status', 'an extent of length 0');
+      if (total >= slot.length) return this.#wrong('status', `an extent behind the ${slot.length} bytes that were asked about`);
+      total += lengthBytes;
+      if (lengthBytes % this.#blockMinimum !== 0 && slot.offset + total !== this.#sizeBytes)
+        return this.#wrong('status', `an extent of ${lengthBytes} bytes where the minimum block size is ${this.#blockMinimum}`);
+      if (this.#extended && readUint32(body, at + 8) !== 0)
+        return this.#wrong('status', `an extent with flags that base:allocation does not have`);
       extents.push({ lengthBytes, hole: (flags & EXTENT_FLAG.HOLE) !== 0, zero: (flags & EXTENT_FLAG.ZERO) !== 0 });
     }
+    if (slot.one && total > slot.length)
+      return this.#wrong('status', `one extent of ${total} bytes where ${slot.length} were asked about and no more may be told`);
     slot.extents = extents;
     return null;
   }
+
+  /** What a node calls its error, as one of ours: an unknown number, or one that such a request cannot have, is EIO. */
+  #errnoOf(slot: LinkSlot<Job>, errno: number): number {
+    if (!ERRNOS.has(errno)) return ERRNO.EIO;
+    if ((errno === ERRNO.ENOTSUP && !(slot.op === OP.ZEROES && slot.fast)) || errno === ERRNO.EOVERFLOW) {
+      const name = errno === ERRNO.ENOTSUP ? 'ENOTSUP' : 'EOVERFLOW';
+      this.#sink.misplaced?.(`${name} for a ${OP_NAMES[slot.op]} that cannot have it`);
+      return ERRNO.EIO;
+    }
+    return errno;
+  }
+
+  #unknownCookie(what: string, { cookieHigh, cookieLow }: { cookieHigh: number; cookieLow: number }): string {
+    return this.#wrong(
+      'cookie',
+      `a ${what} carried a cookie that was never sent or is answered already (${hex(cookieHigh)}:${hex(cookieLow)})`,
+    );
+  }
+
+  #wrong(kind: ViolationKind, reason: string): string {
+    this.#kind = kind;
+    return reason;
+  }
 }
 
+const OP_NAMES = ['read', 'write', 'flush', 'write of zeroes', 'block status'] as const;
 const EMPTY = Buffer.alloc(0);
-
-/** What a node calls its error, as one of ours: an unknown number is EIO. */
-function knownErrno(errno: number): number {
-  return ERRNOS.has(errno) ? errno : ERRNO.EIO;
-}
 
 function hex(value: number): string {
   return `0x${value.toString(16).padStart(8, '0')}`;

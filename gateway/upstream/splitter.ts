@@ -1,11 +1,14 @@
 // Makes one request into several that a node can take: payloads over its maximum, zeroes it cannot write itself (rule 6:
-// what a node refuses is done slowly there). Parts run a few at a time; the first error is the request's.
+// what a node refuses is done slowly there) or that are longer than its headers can say. Parts run a few at a time; the first error is the request's.
 import { ERRNO, OP } from '../../replication/device.js';
+import type { Features } from './features.js';
 import type { Job } from './job.js';
 
 const PARTS_AT_ONCE = 4;
 const ZERO_BYTES = 1024 * 1024;
 const ZEROES = Buffer.alloc(ZERO_BYTES);
+
+type Takes = Pick<Features, 'zeroes' | 'payloadBytesMax' | 'rangeBytesMax'>;
 
 export interface PartSender {
   takeJob(): Job;
@@ -13,10 +16,12 @@ export interface PartSender {
   sendPart(job: Job): void;
 }
 
-/** Sends `whole` in parts of at most `partBytesMax`; `done` gets the first error, or 0 and for reads the gathered data in `whole.data`. */
-export function splitJob(whole: Job, partBytesMax: number, sender: PartSender, done: (whole: Job, errno: number) => void): void {
+/** Sends `whole` in parts that the node takes; `done` gets the first error, or 0 and for reads the gathered data in `whole.data`. */
+export function splitJob(whole: Job, features: Takes, sender: PartSender, done: (whole: Job, errno: number) => void): void {
   const reading = whole.op === OP.READ;
-  const partBytes = whole.op === OP.ZEROES ? Math.min(partBytesMax, ZERO_BYTES) : partBytesMax;
+  const zeroing = whole.op === OP.ZEROES && features.zeroes;
+  const { payloadBytesMax, rangeBytesMax } = features;
+  const partBytes = zeroing ? rangeBytesMax : whole.op === OP.ZEROES ? Math.min(payloadBytesMax, ZERO_BYTES) : payloadBytesMax;
   const gathered = reading ? Buffer.allocUnsafe(whole.length) : null;
   let next = 0;
   let running = 0;
@@ -40,12 +45,15 @@ export function splitJob(whole: Job, partBytesMax: number, sender: PartSender, d
     while (running < PARTS_AT_ONCE && next < whole.length && errno === 0) {
       const part = sender.takeJob();
       const length = Math.min(partBytes, whole.length - next);
-      part.op = reading ? OP.READ : OP.WRITE;
+      part.op = reading ? OP.READ : zeroing ? OP.ZEROES : OP.WRITE;
+      part.punch = zeroing && whole.punch;
+      // What has begun is not refused for being slow.
+      part.fast = zeroing && whole.fast && next === 0;
       part.offset = whole.offset + next;
       part.length = length;
       part.fua = whole.fua;
       part.lane = whole.lane;
-      if (!reading) part.data = whole.op === OP.ZEROES ? ZEROES.subarray(0, length) : whole.data!.subarray(next, next + length);
+      if (part.op === OP.WRITE) part.data = whole.op === OP.ZEROES ? ZEROES.subarray(0, length) : whole.data!.subarray(next, next + length);
       part.whole = whole;
       part.replay = whole.replay;
       part.settled = settled;

@@ -22,8 +22,10 @@ import { JobSender } from './job-sender.js';
 import type { Link } from './link.js';
 import { Losses } from './losses.js';
 import { Outstanding } from './outstanding.js';
+import { TroubleLog } from './trouble-log.js';
 import { Unflushed } from './unflushed.js';
 import type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
+import type { Violation } from './violation.js';
 
 export type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
 
@@ -64,6 +66,9 @@ export class Upstream implements Device {
   #reason: string | null = 'not connected yet';
   /** The last reason told of why it cannot be a copy. */
   #told: string | null = null;
+  readonly #troubleLog: TroubleLog;
+  /** The node broke the protocol, and the target has not been ready since. */
+  #misbehaves = false;
 
   /** `gone`: told once, when it is closed or given up and will not count anything more. */
   constructor(options: UpstreamOptions, events: UpstreamEvents, gone: () => void = () => {}) {
@@ -74,6 +79,7 @@ export class Upstream implements Device {
     this.#clock = clock;
     this.#memory = memory;
     this.target = target;
+    this.#troubleLog = new TroubleLog({ target, clock, log });
     const connections = new Connections(options, {
       stands: () => {
         this.#losses.stands();
@@ -85,7 +91,10 @@ export class Upstream implements Device {
       blocked: (reason) => this.#blocked(reason),
       failed: (reason) => {
         if (this.#state === 'connecting') this.#reason = reason;
+        this.#troubleLog.failed(reason);
       },
+      violated: (violation) => this.#violated(violation),
+      changed: (what) => this.#troubleLog.changed(what),
     });
     const guards = this.#guards;
     const unflushed = this.#unflushed;
@@ -145,6 +154,11 @@ export class Upstream implements Device {
   /** Why it is not ready; null when it is. */
   get reason(): string | null {
     return this.#reason;
+  }
+
+  /** Is it not ready for the node having broken the protocol? */
+  get misbehaves(): boolean {
+    return this.#misbehaves && !this.ready;
   }
 
   /** What the node said it can, at the latest handshake; null before the first. */
@@ -350,6 +364,12 @@ export class Upstream implements Device {
     if (last) this.#comeback.resent();
   }
 
+  #violated(violation: Violation): void {
+    this.counters.violations[violation.kind] += 1;
+    this.#troubleLog.tell(violation);
+    if (violation.kind !== 'errno' && violation.kind !== 'truncated') this.#misbehaves = true;
+  }
+
   #lost(reason: string): void {
     this.#comeback.stop();
     this.counters.disconnects += 1;
@@ -361,11 +381,14 @@ export class Upstream implements Device {
     this.#enter('blocked', reason);
     if (this.#told === reason) return;
     this.#told = reason;
+    this.#troubleLog.blocked(reason);
     this.#events.blocked(reason);
   }
 
   #becomeReady(): void {
     this.#enter('ready', null);
+    this.#troubleLog.answers();
+    this.#misbehaves = false;
     for (const job of this.#backlog.takeLost()) this.#sender.transmit(job);
     this.#events.connected(this.#connections.features!);
     this.#letIn(this.#backlog.takeWaiting());

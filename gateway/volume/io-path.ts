@@ -4,13 +4,14 @@
 // requests outside while those inside finish; `suspend` keeps even those inside from being sent.
 // On the fast path: no promise, no closure, no object that is not pooled.
 import assert from 'node:assert';
-import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
+import { type Device, type DeviceRequest, ERRNO, type Extent, OP } from '../../replication/device.js';
 import type { IntentLog } from '../../replication/intent-log.js';
 import type { Mirror } from '../../replication/mirror.js';
 import { RangeLock } from '../../replication/range-lock.js';
 import type { RegionSums } from '../../replication/region-sums.js';
 import { ReplicationQueue } from '../../replication/replication-queue.js';
 import type { Clock } from '../../replication/world.js';
+import { Allocation } from './allocation.js';
 import { Durability } from './durability.js';
 import { HostCounters } from './host-counters.js';
 import { type ReadEvents, ReadPath, type ReadPathOptions } from './read-path.js';
@@ -33,6 +34,8 @@ export interface IoPathOptions extends Pick<ReadPathOptions, 'clock' | 'sums' | 
   sizeBytes: number;
   log: IntentLog;
   active: Device;
+  /** Can the active target say where it has holes? */
+  activeTells(): boolean;
   events: PathEvents;
 }
 
@@ -46,6 +49,7 @@ export class IoPath implements Device {
   readonly #sums: RegionSums;
   readonly #events: PathEvents;
   readonly #reads: ReadPath;
+  readonly #allocation: Allocation;
   readonly #pool: VolumeOp[] = [];
   #active: Device;
   #mirrors: Mirror[] = [];
@@ -73,7 +77,14 @@ export class IoPath implements Device {
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
-    const { sizeBytes, clock } = options;
+    const { sizeBytes, clock, sums, sum } = options;
+    this.#allocation = new Allocation({
+      sizeBytes,
+      sums,
+      sum,
+      learns: () => this.#mirrors.length > 0,
+      targetTells: () => options.activeTells(),
+    });
     this.#reads = new ReadPath({
       ...options,
       lock: this.lock,
@@ -242,6 +253,7 @@ export class IoPath implements Device {
     }
     if (!op.fallback) this.#unanswered -= 1;
     if (op.op === OP.READ) this.#reads.answered(op, errno);
+    else if (op.op === OP.STATUS) this.#told(op, errno === 0 ? op.extents : null);
     else if (errno !== 0) this.#refused(op, errno);
     else if (op.writes) this.#written(op);
     else if (op.op === OP.FLUSH) this.durability.flushed(op);
@@ -279,8 +291,19 @@ export class IoPath implements Device {
     } else this.#sendInOrder(op);
   }
 
+  /** The active target said where it has holes, or refused to (null): that all may be data is always true. */
+  #told(op: VolumeOp, extents: Extent[] | null): void {
+    op.extents = this.#allocation.answer(op, extents);
+    this.#finish(op, 0);
+  }
+
   /** A read waits for a write that may have been seen on an earlier active target and is not yet on this one. */
   #sendInOrder(op: VolumeOp): void {
+    // It would say what is there without that write.
+    if (this.#resent > 0 && op.op === OP.STATUS) {
+      this.#told(op, null);
+      return;
+    }
     if (this.#resent > 0 && op.op === OP.READ && !op.locked && this.lock.overlaps(op.offset, op.length)) {
       if (this.lock.acquire(op, op.offset, op.length)) this.#send(op);
     } else this.#send(op);
@@ -340,7 +363,7 @@ export class IoPath implements Device {
 
   #refused(op: VolumeOp, errno: number): void {
     // A fast zero that cannot be fast is an answer, not a failure.
-    const failure = op.op !== OP.STATUS && errno !== ERRNO.ENOTSUP;
+    const failure = errno !== ERRNO.ENOTSUP;
     if (failure && this.#events.activeFailed(op, errno)) {
       op.pendingErrno = errno;
       this.#suspendedOps.push(op);

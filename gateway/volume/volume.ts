@@ -128,6 +128,7 @@ export class Volume implements VolumeControl, Device {
       sums,
       sum: (bytes) => hasher.sum(bytes),
       active: { sizeBytes, submit: () => assert.fail('the volume has no target yet') },
+      activeTells: () => copies.active.upstream.features?.status === true,
       hedgeAfterMs: () => this.#settings.hedgeAfterMs,
       latencyOf: (mirror) => copies.list.find((copy) => copy.mirror === mirror)?.upstream.counters.recent ?? null,
       events: {

@@ -99,6 +99,7 @@ export class PathRig {
       sums: this.sums,
       sum: (bytes) => this.hasher.sum(bytes),
       active: this.source,
+      activeTells: () => true,
       hedgeAfterMs: () => null,
       latencyOf: () => null,
       events: {

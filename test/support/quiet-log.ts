@@ -4,20 +4,26 @@ import type { Log } from '../../replication/world.js';
 export class QuietLog implements Log {
   /** `warn: message`, in order. */
   readonly lines: string[] = [];
+  /** What was told besides, at the same places. */
+  readonly fields: object[] = [];
 
-  debug(_fields: object, message: string): void {
+  debug(fields: object, message: string): void {
+    this.fields.push(fields);
     this.lines.push(`debug: ${message}`);
   }
 
-  info(_fields: object, message: string): void {
+  info(fields: object, message: string): void {
+    this.fields.push(fields);
     this.lines.push(`info: ${message}`);
   }
 
-  warn(_fields: object, message: string): void {
+  warn(fields: object, message: string): void {
+    this.fields.push(fields);
     this.lines.push(`warn: ${message}`);
   }
 
-  error(_fields: object, message: string): void {
+  error(fields: object, message: string): void {
+    this.fields.push(fields);
     this.lines.push(`error: ${message}`);
   }
 }

@@ -14,6 +14,7 @@ const FLUSH = 3;
 const ZEROES = 6;
 const STATUS = 7;
 const FUA = 1;
+const PAYLOAD_LEN = 32;
 
 /** Transmission flags of a node that can everything: has-flags, flush, FUA, trim, zeroes, DF, multi-conn, cache, fast zero. */
 export const ALL_FLAGS = 0x0001 | 0x0004 | 0x0008 | 0x0020 | 0x0040 | 0x0100 | 0x0400 | 0x0800;
@@ -61,13 +62,15 @@ class NodeConnection {
   open = true;
   #inbox = Buffer.alloc(0);
   #phase: 'flags' | 'options' | 'requests' = 'flags';
+  /** Were extended headers agreed on here? */
+  extended = false;
 
   constructor(
     readonly node: ScriptedNode,
     readonly wire: Wire,
     readonly number: number,
   ) {
-    wire.write(Buffer.concat([hex('4e42444d41474943 49484156454f5054'), uint16(3)]));
+    wire.write(node.greeting);
   }
 
   data(chunk: Buffer): void {
@@ -82,21 +85,35 @@ class NodeConnection {
 
   reply(request: NodeRequest, errno: number): void {
     const { command, cookie } = request;
+    const twisted = this.node.twist(request, errno);
+    if (twisted !== null) {
+      this.send(twisted);
+      return;
+    }
     if (command === STATUS && errno === 0) {
-      this.send(
-        Buffer.concat([hex('668e33ef'), uint16(1), uint16(5), uint64(cookie), uint32(12), uint32(7), uint32(request.length), uint32(0)]),
-      );
+      const extents = this.extended
+        ? [uint32(7), uint32(1), uint64(request.length), uint64(0)]
+        : [uint32(7), uint32(request.length), uint32(0)];
+      this.send(this.chunk(request, this.extended ? 6 : 5, Buffer.concat(extents)));
       return;
     }
     if (command === READ && errno === 0 && this.node.structured) {
-      const data = this.node.read(request.offset, request.length);
-      this.send(
-        Buffer.concat([hex('668e33ef'), uint16(1), uint16(1), uint64(cookie), uint32(8 + data.length), uint64(request.offset), data]),
-      );
+      this.send(this.chunk(request, 1, Buffer.concat([uint64(request.offset), this.node.read(request.offset, request.length)])));
+      return;
+    }
+    if (this.extended) {
+      this.send(errno === 0 ? this.chunk(request, 0) : this.chunk(request, 0x8001, Buffer.concat([uint32(errno), uint16(0)])));
       return;
     }
     const data = command === READ && errno === 0 ? this.node.read(request.offset, request.length) : Buffer.alloc(0);
     this.send(Buffer.concat([hex('67446698'), uint32(errno), uint64(cookie), data]));
+  }
+
+  /** A chunk of the reply to `request`, in the style that was agreed on. */
+  chunk({ cookie, offset }: NodeRequest, type: number, body: Buffer = Buffer.alloc(0), done = true): Buffer {
+    const flags = uint16(done ? 1 : 0);
+    const head = [hex(this.extended ? '6e8a278c' : '668e33ef'), flags, uint16(type), uint64(cookie)];
+    return Buffer.concat([...head, ...(this.extended ? [uint64(offset), uint64(body.length)] : [uint32(body.length)]), body]);
   }
 
   cut(): void {
@@ -131,22 +148,37 @@ class NodeConnection {
       this.#option(option);
       return true;
     }
-    if (inbox.length < 28) return false;
-    assert.equal(inbox.readUInt32BE(0), 0x25609513, 'the magic of a request');
+    const size = this.extended ? 32 : 28;
+    if (inbox.length < size) return false;
+    assert.equal(inbox.readUInt32BE(0), this.extended ? 0x21e41c71 : 0x25609513, 'the magic of a request');
     const command = inbox.readUInt16BE(6);
-    const length = inbox.readUInt32BE(24);
+    const length = this.extended ? Number(inbox.readBigUInt64BE(24)) : inbox.readUInt32BE(24);
     const payload = command === WRITE ? length : 0;
-    if (inbox.length < 28 + payload) return false;
-    const head = this.#take(28);
+    if (inbox.length < size + payload) return false;
+    const head = this.#take(size);
     const data = Buffer.from(this.#take(payload));
     const offset = Number(head.readBigUInt64BE(16));
-    this.#request(new NodeRequest(this, command, head.readUInt16BE(4), head.readBigUInt64BE(8), offset, length, data));
+    const flags = head.readUInt16BE(4);
+    assert.equal(
+      (flags & PAYLOAD_LEN) !== 0,
+      this.extended && command === WRITE,
+      'a payload is announced with extended headers, and only then',
+    );
+    this.#request(new NodeRequest(this, command, flags & ~PAYLOAD_LEN, head.readBigUInt64BE(8), offset, length, data));
     return true;
   }
 
   #option(option: number): void {
     const { node } = this;
-    if (option === 8) {
+    const scripted = node.optionReply(option);
+    if (scripted !== null) {
+      this.send(scripted);
+    } else if (option === 2) {
+      this.cut();
+    } else if (option === 11) {
+      this.extended = node.extended;
+      this.send(optionReplyBytes(11, node.extended ? 1 : 0x80000001));
+    } else if (option === 8) {
       this.send(optionReplyBytes(8, node.structured ? 1 : 0x80000001));
     } else if (option === 10) {
       this.send(optionReplyBytes(10, 4, Buffer.concat([uint32(7), Buffer.from('base:allocation')])));
@@ -185,6 +217,12 @@ export class ScriptedNode implements Dialer {
   sizeBytes: number;
   flags: number = ALL_FLAGS;
   structured = true;
+  extended = false;
+  greeting: Buffer = Buffer.concat([hex('4e42444d41474943 49484156454f5054'), uint16(3)]);
+  /** What is sent instead of the answer that is due; null: that. */
+  twist: (request: NodeRequest, errno: number) => Buffer | null = () => null;
+  /** The same of an option. */
+  optionReply: (option: number) => Buffer | null = () => null;
   blockMinimum = 1;
   payloadBytesMax = 32 * 1024 * 1024;
   /** False: a dial fails. */

@@ -128,8 +128,11 @@ function source(): MetricsSource {
       },
     ],
     nodes: () => [
-      { view: node, upstream: { ...io([1]), disconnects: 6 } },
-      { view: { ...node, id: 'b', state: 'unknown', verdict: null }, upstream: { ...io([]), disconnects: 0 } },
+      { view: node, upstream: { ...io([1]), disconnects: 6, violations: { cookie: 2, magic: 0 } } },
+      {
+        view: { ...node, id: 'b', state: 'unknown', verdict: null },
+        upstream: { ...io([]), disconnects: 0, violations: { cookie: 0, magic: 1 } },
+      },
     ],
     gateway: () => ({
       version: '1.2.3',
@@ -232,6 +235,7 @@ test('the numbers are those of the source', () => {
   assert.equal(value('forestall_flips_total', { kind: 'rollback' }), 1);
   assert.equal(value('forestall_scrub_last_end_timestamp_seconds'), 1.5);
   assert.equal(value('forestall_upstream_disconnects_total', { node: 'a' }), 6);
+  assert.equal(value('forestall_node_protocol_errors_total', { node: 'a', kind: 'cookie' }), 2);
   assert.equal(value('forestall_node_failure_probability_ratio', { node: 'a' }), 0.75);
   assert.equal(value('forestall_events_total', { level: 'info' }), 5);
   assert.equal(value('forestall_build_info', { version: '1.2.3' }), 1);

@@ -32,8 +32,15 @@ const FULL_CLIENT = [
   optionBytes(7, infoData('disk', 3)),
 ];
 
+/** The same from a server with extended headers, and what we say to it: what we do when nothing is held back. */
+const EXTENDED_SERVER = [GREETING, optionReplyBytes(11, ACK), ...FULL_SERVER.slice(2)];
+const EXTENDED_CLIENT = [FULL_CLIENT[0], optionBytes(11), ...FULL_CLIENT.slice(2)];
+
 /** Feeds `chunks` until there is an outcome; gives it and all that was sent. */
-function converse(chunks: Buffer[], wishes: ClientWishes = { exportName: 'disk' }): { sent: Buffer; outcome: ClientStep['outcome'] } {
+function converse(
+  chunks: Buffer[],
+  wishes: ClientWishes = { exportName: 'disk', extended: false },
+): { sent: Buffer; outcome: ClientStep['outcome'] } {
   const handshake = new ClientHandshake(wishes);
   const sent: Buffer[] = [];
   let outcome: ClientStep['outcome'] = null;
@@ -61,6 +68,7 @@ test('agrees on everything a full server has, byte for byte', () => {
       sizeBytes: 1 << 30,
       flags: 0x0d6d,
       structured: true,
+      extended: false,
       metaContextId: 7,
       block: { minimum: 512, preferred: 4096, maximumPayload: 33554432 },
       leftover: Buffer.alloc(0),
@@ -68,13 +76,89 @@ test('agrees on everything a full server has, byte for byte', () => {
   });
 });
 
-test('understands the same wherever the bytes are cut', () => {
-  const whole = Buffer.concat(FULL_SERVER);
-  const expected = converse([whole]);
-  for (let cut = 1; cut < whole.length; cut++) {
-    assert.deepEqual(converse([whole.subarray(0, cut), whole.subarray(cut)]), expected, `cut at ${cut}`);
+/** Handshakes with every style of replies, and with a server that knows none of the options. */
+const ASKS_FOR_ALL = { exportName: 'disk' };
+const POOR_SERVER = [
+  GREETING,
+  optionReplyBytes(11, 0x80000001),
+  optionReplyBytes(8, 0x80000001),
+  optionReplyBytes(7, 0x80000001),
+  Buffer.concat([uint64(1 << 30), uint16(0x0d6d)]),
+];
+for (const [style, server, client] of [
+  ['extended', EXTENDED_SERVER, EXTENDED_CLIENT],
+  [
+    'structured',
+    [GREETING, optionReplyBytes(11, 0x80000001), ...FULL_SERVER.slice(1)],
+    [FULL_CLIENT[0], optionBytes(11), ...FULL_CLIENT.slice(1)],
+  ],
+  [
+    'simple',
+    POOR_SERVER,
+    [hex('00000003'), optionBytes(11), optionBytes(8), optionBytes(7, infoData('disk', 3)), optionBytes(1, Buffer.from('disk'))],
+  ],
+] as const) {
+  test(`asks for extended headers first and agrees on ${style} replies, byte for byte, wherever the bytes are cut`, () => {
+    const expected = converse([...server], ASKS_FOR_ALL);
+    assert.deepEqual(expected.sent, Buffer.concat([...client]));
+    assert(expected.outcome?.ok);
+    const { structured, extended, metaContextId, sizeBytes, flags } = expected.outcome.value;
+    assert.deepEqual([structured, extended], [style !== 'simple', style === 'extended']);
+    assert.deepEqual([metaContextId, sizeBytes, flags], [style === 'simple' ? null : 7, 1 << 30, 0x0d6d]);
+    const whole = Buffer.concat([...server]);
+    for (let cut = 1; cut < whole.length; cut++) {
+      assert.deepEqual(converse([whole.subarray(0, cut), whole.subarray(cut)], ASKS_FOR_ALL), expected, `cut at ${cut}`);
+    }
+    assert.deepEqual(
+      converse(
+        [...whole].map((byte) => Buffer.from([byte])),
+        ASKS_FOR_ALL,
+      ),
+      expected,
+      'one byte at a time',
+    );
+  });
+}
+
+test('block status is not asked for when it is not wished', () => {
+  const { sent, outcome } = converse([GREETING, optionReplyBytes(11, ACK), ...FULL_SERVER.slice(4)], { exportName: 'disk', status: false });
+  assert.deepEqual(sent, Buffer.concat([hex('00000003'), optionBytes(11), optionBytes(7, infoData('disk', 3))]));
+  assert(outcome?.ok);
+  assert.deepEqual([outcome.value.extended, outcome.value.metaContextId], [true, null]);
+});
+
+test('says which option waits for its answer', () => {
+  const handshake = new ClientHandshake(ASKS_FOR_ALL);
+  assert.equal(handshake.asking, null);
+  const asked = EXTENDED_SERVER.map((chunk) => {
+    handshake.receive(chunk);
+    return handshake.asking;
+  });
+  assert.deepEqual(asked, [11, 10, 10, 7, 7, 7, null]);
+});
+
+test('a server that offers extended headers badly is refused with what it did', () => {
+  for (const [name, chunks, message] of [
+    ['without GO', [GREETING, optionReplyBytes(11, ACK), optionReplyBytes(10, ACK), optionReplyBytes(7, 0x80000001)], /must know GO/],
+    ['an ACK with data', [GREETING, optionReplyBytes(11, ACK, hex('00'))], /ACK with 1 bytes/],
+    ['an answer to the other option', [GREETING, optionReplyBytes(8, ACK)], /option 8, but 11/],
+    ['an answer of another kind', [GREETING, optionReplyBytes(11, 4, CONTEXT)], /reply type 4/],
+    ['replies without end', [GREETING, Buffer.concat(new Array(65).fill(optionReplyBytes(11, 3, BLOCK_INFO)))], /reply type 3/],
+  ] as const) {
+    const { outcome } = converse([...chunks], ASKS_FOR_ALL);
+    assert(outcome !== null && !outcome.ok, name);
+    assert.equal(outcome.code, 'protocol-error', name);
+    assert.match(outcome.message, message, name);
   }
-  assert.deepEqual(converse([...whole].map((byte) => Buffer.from([byte]))), expected, 'one byte at a time');
+});
+
+test('an export that is described twice, and differently, is refused; the same twice is not', () => {
+  const other = Buffer.concat([uint16(0), uint64(1 << 20), uint16(0x0d6d)]);
+  const again = (info: Buffer): Buffer[] => [...EXTENDED_SERVER.slice(0, 5), optionReplyBytes(7, 3, info), ...EXTENDED_SERVER.slice(5)];
+  assert.equal(converse(again(EXPORT_INFO), ASKS_FOR_ALL).outcome?.ok, true);
+  const { outcome } = converse(again(other).slice(0, 6), ASKS_FOR_ALL);
+  assert(outcome !== null && !outcome.ok);
+  assert.match(outcome.message, /twice, and differently/);
 });
 
 test('hands on what came behind the handshake', () => {
@@ -186,6 +270,8 @@ test('each refusal of GO has its code, its reason and a parting ABORT', () => {
 
 test('a server that demands TLS at the first option is refused, not tried without', () => {
   assert.equal(refused([GREETING, optionReplyBytes(8, 0x80000005)]).code, 'tls-required');
+  const { outcome } = converse([GREETING, optionReplyBytes(11, 0x80000005)], ASKS_FOR_ALL);
+  assert.equal(outcome?.ok === false && outcome.code, 'tls-required');
 });
 
 test('a server that breaks the protocol is refused with what it did', () => {
@@ -248,7 +334,7 @@ test('never throws and never asks without end, whatever a server sends', () => {
   const random = fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes));
   const reply = fc
     .record({
-      option: fc.constantFrom(7, 8, 10, 1),
+      option: fc.constantFrom(7, 8, 10, 11, 1),
       type: fc.oneof(fc.constantFrom(1, 2, 3, 4, 0x80000001, 0x80000006), fc.nat()),
       data: fc.oneof(random, fc.constantFrom(EXPORT_INFO, BLOCK_INFO, CONTEXT, Buffer.alloc(0))),
     })

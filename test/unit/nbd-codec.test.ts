@@ -5,11 +5,13 @@ import { suite } from 'uvu';
 import {
   ChunkHeader,
   decodeChunkHeader,
+  decodeExtendedChunkHeader,
   decodeExtendedRequest,
   decodeRequest,
   decodeSimpleReply,
   encodeChunkHeader,
   encodeExtendedChunkHeader,
+  encodeExtendedRequest,
   encodeRequest,
   encodeSimpleReply,
   RequestHeader,
@@ -58,6 +60,24 @@ test('an extended chunk header has its golden bytes', () => {
   assert.deepEqual([bytes[0], bytes[33]], [0xee, 0xee], 'the bytes around are not touched');
 });
 
+test('an extended request has its golden bytes', () => {
+  const bytes = Buffer.alloc(34, 0xee);
+  encodeExtendedRequest(bytes, 1, 32, 1, 0x01020304, 0x05060708, 0x1122334455, 0x0102030405);
+  assert.deepEqual(bytes.subarray(1, 33), hex('21e41c71 0020 0001 0102030405060708 0000001122334455 0000000102030405'));
+  assert.deepEqual([bytes[0], bytes[33]], [0xee, 0xee], 'the bytes around are not touched');
+});
+
+test('an extended chunk header is read from its golden bytes', () => {
+  const header = new ChunkHeader();
+  const bytes = hex('ff 6e8a278c 0001 0006 0102030405060708 0000001122334455 0000000102030405');
+  assert.equal(decodeExtendedChunkHeader(bytes, 1, header), true);
+  const cookie = { cookieHigh: 0x01020304, cookieLow: 0x05060708 };
+  assert.deepEqual({ ...header }, { flags: 1, type: 6, ...cookie, offset: 0x1122334455, length: 0x0102030405 });
+  const untouched = new ChunkHeader();
+  assert.equal(decodeExtendedChunkHeader(CHUNK, 0, untouched), false, 'the magic of the compact one');
+  assert.deepEqual(untouched, new ChunkHeader());
+});
+
 test('a simple reply has its golden bytes and is read from them', () => {
   const bytes = Buffer.alloc(16);
   encodeSimpleReply(bytes, 0, 28, 0x01020304, 0x05060708);
@@ -73,7 +93,7 @@ test('a chunk header has its golden bytes and is read from them', () => {
   assert.deepEqual(bytes, CHUNK);
   const header = new ChunkHeader();
   assert.equal(decodeChunkHeader(bytes, 0, header), true);
-  assert.deepEqual({ ...header }, { flags: 1, type: 0x8001, cookieHigh: 0x01020304, cookieLow: 0x05060708, length: 262 });
+  assert.deepEqual({ ...header }, { flags: 1, type: 0x8001, cookieHigh: 0x01020304, cookieLow: 0x05060708, offset: 0, length: 262 });
 });
 
 test('a wrong magic is refused and leaves the header as it was', () => {
@@ -111,6 +131,28 @@ test('any request survives encoding and decoding, and has the bytes BigInt gives
         { ...header },
         { flags, command, cookieHigh, cookieLow, offset: at, offsetHigh: Math.floor(at / 2 ** 32), offsetLow: at >>> 0, length },
       );
+    }),
+  );
+});
+
+test('any extended request and chunk survive encoding and decoding, and have the bytes BigInt gives them', () => {
+  const u16 = fc.integer({ min: 0, max: 0xffff });
+  const u32 = fc.integer({ min: 0, max: 0xffffffff });
+  const u53 = fc.oneof(fc.maxSafeNat(), fc.constantFrom(0, 2 ** 31, 2 ** 32 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER));
+  fc.assert(
+    fc.property(u16, u16, u32, u32, u53, u53, (flags, kind, cookieHigh, cookieLow, at, length) => {
+      const cookie = (BigInt(cookieHigh) << 32n) | BigInt(cookieLow);
+      const request = Buffer.alloc(32);
+      encodeExtendedRequest(request, 0, flags, kind, cookieHigh, cookieLow, at, length);
+      assert.deepEqual(request, requestBytes({ flags, command: kind, cookie, offset: at, length }, true));
+      const asked = new RequestHeader();
+      assert(decodeExtendedRequest(request, 0, asked));
+      assert.deepEqual([asked.offset, asked.length, asked.flags, asked.command], [at, length, flags, kind]);
+      const chunk = Buffer.alloc(32);
+      encodeExtendedChunkHeader(chunk, 0, flags, kind, cookieHigh, cookieLow, asked.offsetHigh, asked.offsetLow, length);
+      const header = new ChunkHeader();
+      assert(decodeExtendedChunkHeader(chunk, 0, header));
+      assert.deepEqual({ ...header }, { flags, type: kind, cookieHigh, cookieLow, offset: at, length });
     }),
   );
 });

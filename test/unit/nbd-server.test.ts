@@ -527,8 +527,9 @@ test('our client understands our server, however the bytes are cut', async () =>
         ok: true,
         value: {
           sizeBytes: 1 << 20,
-          flags: structured ? 0xded : 0xd6d,
+          flags: structured ? 0x1ded : 0xd6d,
           structured,
+          extended: structured,
           metaContextId: structured ? 1 : null,
           block: { minimum: 1, preferred: 4096, maximumPayload: 32 * 1024 * 1024 },
           leftover: Buffer.alloc(0),

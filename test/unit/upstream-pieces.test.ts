@@ -247,7 +247,7 @@ for (const op of [OP.READ, OP.WRITE, OP.ZEROES]) {
           const outcomes: number[] = [];
           splitJob(
             whole,
-            most,
+            { zeroes: false, payloadBytesMax: most, rangeBytesMax: 2 ** 32 },
             {
               takeJob: () => new Job(),
               sendPart: (part) => {
