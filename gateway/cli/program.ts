@@ -5,6 +5,7 @@ import { Command, CommanderError, InvalidArgumentError } from 'commander';
 import type { DemoOptions } from '../demo/demo.js';
 import type { ApiClient } from './api-client.js';
 import { CliError, EXIT, type ExitCode } from './cli-error.js';
+import type { ConformanceOptions } from './nbd-conformance.js';
 import { Output } from './output.js';
 import { packageVersion } from './package.js';
 import type { ServeOptions, StartGateway } from './serve.js';
@@ -127,6 +128,33 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
     .requiredOption('--config <file>', 'the configuration to look at')
     .addHelpText('after', `${examples('doctor --config gateway.yaml')}\n\nExit codes: 0 all is right, 1 warnings, 2 problems.`)
     .action(local(async (out, options: { config: string }) => (await import('./doctor.js')).runDoctor(out, options)));
+  command('nbd-conformance [uri...]', 'check an NBD server, any one, against the rules of the protocol')
+    .option('--write', 'check writing, too: DESTROYS the contents of the export')
+    .option('--only <pattern>', 'only rules whose id contains this; * stands for any characters')
+    .option('--list', 'print the rules instead')
+    .option('--all', 'print every rule with its outcome, not only those that failed')
+    .option('--markdown', 'print the scorecard as Markdown')
+    .option('--timeout <seconds>', 'for each rule', wholeNumber(1, 3600), 10)
+    .option('--restart-command <command>', 'starts the server again when a rule has ended it')
+    .option('--restart-timeout <seconds>', 'how long a server that is gone is waited for', wholeNumber(0, 3600), 5)
+    .addHelpText(
+      'after',
+      `${examples(
+        'nbd-conformance nbd://127.0.0.1:10809/disk',
+        'nbd-conformance --write "nbd+unix:///scratch?socket=/tmp/nbd.sock"',
+        'nbd-conformance --list --only "status.*"',
+      )}
+
+Several URIs are one server with different exports: a rule is checked wherever it applies.
+
+Exit codes: 0 every rule that applies passed, 1 some failed, 2 nothing could be checked.`,
+    )
+    .action(
+      local(async (out, uris: string[], options: ConformanceOptions) => {
+        const { runConformance } = await import('./nbd-conformance.js');
+        return runConformance(out, uris, options);
+      }),
+    );
   const store = command('store', 'check, write out or take in the records of a data directory that no gateway uses').addHelpText(
     'after',
     examples('store check --data /var/lib/forestall', 'store export --data /var/lib/forestall store.jsonl'),

@@ -4,8 +4,11 @@ import { type HeaderStyle, writeUint16, writeUint32, writeUint64 } from './codec
 import { DEFAULT_PAYLOAD_BYTES_MAX, EXPORT_FLAG, INFO, SIZE } from './constants.js';
 import type { Export } from './export.js';
 
-/** Bits of EXPORT_FLAG for `target`; DF only where replies come in chunks, BLOCK_STATUS_PAYLOAD only with extended headers. */
-export function transmissionFlags(target: Export, headers: HeaderStyle): number {
+/**
+ * Bits of EXPORT_FLAG for `target`; DF only where replies come in chunks, BLOCK_STATUS_PAYLOAD only with extended headers and
+ * for who has selected a context (`blockStatus`).
+ */
+export function transmissionFlags(target: Export, headers: HeaderStyle, blockStatus: boolean): number {
   const { features } = target;
   let flags: number = EXPORT_FLAG.HAS_FLAGS;
   if (features.readOnly) flags |= EXPORT_FLAG.READ_ONLY;
@@ -18,7 +21,7 @@ export function transmissionFlags(target: Export, headers: HeaderStyle): number 
   if (headers !== 'simple') flags |= EXPORT_FLAG.SEND_DF;
   if (features.multiConn) flags |= EXPORT_FLAG.CAN_MULTI_CONN;
   if (features.cache) flags |= EXPORT_FLAG.SEND_CACHE;
-  if (headers === 'extended') flags |= EXPORT_FLAG.BLOCK_STATUS_PAYLOAD;
+  if (headers === 'extended' && blockStatus) flags |= EXPORT_FLAG.BLOCK_STATUS_PAYLOAD;
   return flags;
 }
 

@@ -118,7 +118,7 @@ export class ServerHandshake {
     this.#state = 'option';
     if (this.#attachInfo === null) {
       if (target === undefined) this.#close('export not known');
-      else this.#send.push(encodeExportReply(target, transmissionFlags(target, this.#headers), this.#zeroes));
+      else this.#send.push(encodeExportReply(target, transmissionFlags(target, this.#headers, false), this.#zeroes));
     } else if (target === undefined) this.#refuseUnknown(this.#attachInfo.name);
     else this.#acknowledgeInfo(target, this.#attachInfo);
     if (target !== undefined) this.#transmit(target);
@@ -392,7 +392,9 @@ export class ServerHandshake {
   }
 
   #acknowledgeInfo(target: Export, request: InfoRequest): void {
-    for (const info of encodeInfos(target, transmissionFlags(target, this.#headers), request.asked)) this.#reply(OPTION_REPLY.INFO, info);
+    const selected = this.#selected?.name === request.name && this.#selected.contexts.length > 0;
+    const flags = transmissionFlags(target, this.#headers, selected);
+    for (const info of encodeInfos(target, flags, request.asked)) this.#reply(OPTION_REPLY.INFO, info);
     this.#acknowledge();
   }
 

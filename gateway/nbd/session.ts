@@ -300,9 +300,13 @@ export class Session implements RequestOwner {
     const header = this.#header;
     this.#stage = STAGE.HEADER;
     this.#asked = this.#contexts;
-    const hasPayload = header.command === COMMAND.WRITE || (this.#extended && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0);
+    const flagged = this.#extended && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0;
+    const hasPayload = header.command === COMMAND.WRITE || flagged;
     if (!hasPayload || header.length === 0) {
       this.#answerHeader(refusal);
+    } else if (this.#extended && !flagged) {
+      // By its flags it has no payload, by its command it must have one: taking either for granted would take data for requests or requests for data.
+      this.#violation('a WRITE without the flag PAYLOAD_LEN, with extended headers');
     } else if (header.length <= 2 * this.#rules.payloadBytesMax) {
       this.#drainBytes = header.length;
       this.#drainRefusal = refusal;

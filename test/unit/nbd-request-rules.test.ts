@@ -121,7 +121,7 @@ test('what is announced is let through, and what is not is refused, for any expo
   fc.assert(
     fc.property(features, fc.constantFrom<HeaderStyle>('simple', 'structured', 'extended'), (wish, headers) => {
       const target = memoryExport('disk', device, { features: wish });
-      const flags = transmissionFlags(target, headers);
+      const flags = transmissionFlags(target, headers, headers !== 'simple');
       const rules = new RequestRules(target, headers, headers !== 'simple');
       const announced = (flag: number): boolean => (flags & flag) !== 0;
       const taken = (command: number, flag: number): boolean => errno(rules, command, flag, 0, 512) === 0;

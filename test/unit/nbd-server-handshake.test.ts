@@ -332,8 +332,9 @@ test('extended headers include structured replies, and there is no way back', ()
   const plain = offered();
   assert.deepEqual(talk.say(optionBytes(11)).types(), [ACK]);
   assert.deepEqual(talk.say(optionBytes(8)).types(), [EXT_HEADER_REQD]);
-  assert.equal(offered(), plain | 0x80 /* DF */ | 0x1000 /* BLOCK_STATUS_PAYLOAD */);
+  assert.equal(offered(), plain | 0x80 /* DF */);
   assert.deepEqual(talk.say(optionBytes(10, contextData('disk', 'base:allocation'))).types(), [CONTEXT, ACK]);
+  assert.equal(offered(), plain | 0x80 /* DF */ | 0x1000 /* BLOCK_STATUS_PAYLOAD */, 'for who has a context to name');
   talk.say(optionBytes(7, infoData('disk')));
   assert(talk.next.kind === 'transmit');
   assert.deepEqual([talk.next.agreement.headers, talk.next.agreement.contexts.length], ['extended', 1]);
