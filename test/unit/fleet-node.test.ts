@@ -24,7 +24,7 @@ async function fleetOn(node: ScriptedNode) {
   const fleet = new Fleet({ clock, log: new QuietLog(), dialer: node });
   const loaded = loadConfig(CONFIG, 'test.yaml');
   assert(loaded.ok, JSON.stringify(loaded));
-  await fleet.configure(loaded.config);
+  await fleet.configure(loaded.config, new Map());
   const events = { connected: () => {}, lost: () => {}, blocked: () => {}, settled: () => {}, unlike: async () => false };
   const opened = fleet.connect({ node: 'a', export: 'disk' }, { sizeBytes: node.sizeBytes, blockMinimum: 1 }, events, null);
   assert(opened.ok);
