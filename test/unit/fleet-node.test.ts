@@ -3,6 +3,7 @@
 import assert from 'node:assert/strict';
 import { suite } from 'uvu';
 import { loadConfig } from '../../config/load.js';
+import { loadNodeSecurities } from '../../gateway/tls/client-security.js';
 import { Fleet } from '../../gateway/fleet/fleet.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { QuietLog } from '../support/quiet-log.js';
@@ -24,7 +25,7 @@ async function fleetOn(node: ScriptedNode) {
   const fleet = new Fleet({ clock, log: new QuietLog(), dialer: node });
   const loaded = loadConfig(CONFIG, 'test.yaml');
   assert(loaded.ok, JSON.stringify(loaded));
-  await fleet.configure(loaded.config, new Map());
+  await fleet.configure(loaded.config, await loadNodeSecurities(loaded.config.nodes));
   const events = { connected: () => {}, lost: () => {}, blocked: () => {}, settled: () => {}, unlike: async () => false };
   const opened = fleet.connect({ node: 'a', export: 'disk' }, { sizeBytes: node.sizeBytes, blockMinimum: 1 }, events, null);
   assert(opened.ok);
