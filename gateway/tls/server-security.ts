@@ -80,7 +80,7 @@ export class ServerSecurity implements Security {
   }
 
   #missing(shown: boolean): string | null {
-    return this.#means.clientCertificates === 'required' && !shown ? 'it has shown no certificate' : null;
+    return this.#means.clientCertificates === 'required' && !shown ? 'no certificate of an authority that is trusted here was shown' : null;
   }
 }
 
