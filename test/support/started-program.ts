@@ -48,9 +48,13 @@ export class StartedProgram {
     });
   }
 
-  static start(site: Site, program: string, args: string[], options: { cwd?: string } = {}): StartedProgram {
+  static start(site: Site, program: string, args: string[], options: { cwd?: string; stdin?: boolean } = {}): StartedProgram {
     const env = { ...process.env, PATH: `${process.env.PATH}:/usr/sbin:/sbin` };
-    const child = spawn(program, args, { cwd: options.cwd ?? site.directory, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    const child = spawn(program, args, {
+      cwd: options.cwd ?? site.directory,
+      env,
+      stdio: [options.stdin ? 'pipe' : 'ignore', 'pipe', 'pipe'],
+    });
     alive.add(child);
     const started = new StartedProgram(program, child);
     site.onClose(() => started.kill());
@@ -64,6 +68,11 @@ export class StartedProgram {
   get pid(): number {
     assert(this.#child.pid !== undefined, `${this.name} was not started`);
     return this.#child.pid;
+  }
+
+  /** To its standard input, which it was started with. */
+  type(text: string): void {
+    this.#child.stdin!.write(text);
   }
 
   signal(signal: NodeJS.Signals): void {
