@@ -135,7 +135,17 @@ const defaults: PolicyConfig = {
 good('what is left out has its documented default', () => {
   assert.equal(configOf(file('test/config/minimal.yaml')), {
     server: {
-      nbd: { host: '127.0.0.1', port: 10809, unix: null, connectionsMax: 1024, connectionsPerClientMax: 256, handshakeMs: 10_000 },
+      nbd: {
+        host: '127.0.0.1',
+        port: 10809,
+        unix: null,
+        connectionsMax: 1024,
+        connectionsPerClientMax: 256,
+        handshakeMs: 10_000,
+        inFlightMax: 1024,
+        memoryBytesMax: 2 ** 28,
+        stallMs: 120_000,
+      },
       api: { host: '127.0.0.1', port: 8080 },
       dataDirectory: './var/gateway',
       logLevel: 'info',
@@ -184,7 +194,17 @@ good('a policy is complete however little of it is given, and takes nothing from
 good('every key reaches the product in bytes and milliseconds', () => {
   const { server, nodes, volumes, policies } = configOf(file('test/config/every-key.yaml'));
   assert.equal(server, {
-    nbd: { host: '0.0.0.0', port: 0, unix: '/run/forestall/nbd.sock', connectionsMax: 16, connectionsPerClientMax: 256, handshakeMs: 2000 },
+    nbd: {
+      host: '0.0.0.0',
+      port: 0,
+      unix: '/run/forestall/nbd.sock',
+      connectionsMax: 16,
+      connectionsPerClientMax: 9,
+      handshakeMs: 2000,
+      inFlightMax: 64,
+      memoryBytesMax: 2 ** 30,
+      stallMs: null,
+    },
     api: { host: '::1', port: 8081 },
     dataDirectory: '/srv/forestall',
     logLevel: 'debug',
@@ -249,7 +269,7 @@ good('the commented default shows every default of a policy as it is', () => {
 
 good('what the commented default shows commented out can be taken in', () => {
   const uncommented = file('config/gateway.yaml').replace(
-    /^( +)# (?=(unix|limits|connections|perClient|handshake|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
+    /^( +)# (?=(unix|limits|connections|perClient|handshake|inFlight|memory|stall|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
     '$1',
   );
   assert.match(uncommented, /^ {4}unix: /m);

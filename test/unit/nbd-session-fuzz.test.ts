@@ -58,7 +58,7 @@ class Run {
       this.wire,
       agreement,
       0,
-      { counters: new ServerCounters(), memory: new SessionMemory() },
+      { counters: new ServerCounters(), memory: new SessionMemory(), inFlightMax: 1024 },
       {
         ended: () => (this.ended += 1),
         over: () => (this.over += 1),

@@ -88,7 +88,7 @@ class Run {
       this.#wire,
       agreement,
       1,
-      { counters: new ServerCounters(), memory: this.#memory },
+      { counters: new ServerCounters(), memory: this.#memory, inFlightMax: 1024 },
       {
         ended: () => (this.#ended += 1),
         over: () => (this.#over += 1),
