@@ -2,17 +2,21 @@
 import type { NbdAddress } from './address.js';
 import type { ClientTls, ServerTls } from './tls.js';
 
+export interface NbdLimitsConfig {
+  connectionsMax: number;
+  connectionsPerClientMax: number;
+  handshakeMs: number;
+  /** Of one session. */
+  inFlightMax: number;
+  /** Of all sessions. */
+  memoryBytesMax: number;
+  /** Null: never. */
+  stallMs: number | null;
+}
+
 export interface ServerConfig {
   /** `port` 0: the system chooses. `unix`: a socket to serve on besides TCP, or null. */
-  nbd: {
-    host: string;
-    port: number;
-    unix: string | null;
-    tls: ServerTls;
-    connectionsMax: number;
-    connectionsPerClientMax: number;
-    handshakeMs: number;
-  };
+  nbd: { host: string; port: number; unix: string | null; tls: ServerTls } & NbdLimitsConfig;
   api: { host: string; port: number };
   /** Relative paths are relative to the working directory. */
   dataDirectory: string;

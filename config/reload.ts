@@ -52,6 +52,9 @@ function byName<T>(entries: readonly T[], nameOf: (entry: T) => string): Map<str
   return new Map(entries.map((entry) => [nameOf(entry), entry]));
 }
 
+/** What a server takes up while it runs. */
+const LIMITS = ['connectionsMax', 'connectionsPerClientMax', 'handshakeMs', 'inFlightMax', 'memoryBytesMax', 'stallMs'] as const;
+
 function diffServer(before: ServerConfig, after: ServerConfig, diff: ConfigDiff): void {
   const needsRestart = (path: string, changed: boolean) => {
     if (changed) diff.restart.push({ path, message: 'takes effect with a restart: the gateway goes on where it is' });
@@ -59,9 +62,7 @@ function diffServer(before: ServerConfig, after: ServerConfig, diff: ConfigDiff)
   for (const key of ['host', 'port', 'unix'] as const) needsRestart(`server.nbd.${key}`, before.nbd[key] !== after.nbd[key]);
   for (const key of ['host', 'port'] as const) needsRestart(`server.api.${key}`, before.api[key] !== after.api[key]);
   needsRestart('server.data', before.dataDirectory !== after.dataDirectory);
-  const keys = (['connectionsMax', 'connectionsPerClientMax', 'handshakeMs'] as const)
-    .filter((key) => before.nbd[key] !== after.nbd[key])
-    .map((key) => `nbd.${key}`);
+  const keys = LIMITS.filter((key) => before.nbd[key] !== after.nbd[key]).map((key) => `nbd.${key}`);
   if (!isDeepStrictEqual(before.nbd.tls, after.nbd.tls)) keys.push('nbd.tls');
   if (before.logLevel !== after.logLevel) keys.push('logLevel');
   if (keys.length > 0) diff.live.push({ type: 'server-changed', server: after, keys });
@@ -159,9 +160,7 @@ function runningConfig(before: Config, after: Config, inUse: InUse): Config {
     ...before.server,
     nbd: {
       ...before.server.nbd,
-      connectionsMax: nbd.connectionsMax,
-      connectionsPerClientMax: nbd.connectionsPerClientMax,
-      handshakeMs: nbd.handshakeMs,
+      ...Object.fromEntries(LIMITS.map((key) => [key, nbd[key]])),
       tls: nbd.tls,
     },
     logLevel,

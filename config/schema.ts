@@ -67,6 +67,9 @@ export const serverSchema = optionalSection({
       connections: whole(1, 65_536).default(1024),
       perClient: whole(1, 65_536).default(256),
       handshake: duration(100, 10 * minute).prefault('10s'),
+      inFlight: whole(1, 65_536).default(1024),
+      memory: size(64 * mib, tib).prefault('256MiB'),
+      stall: durationOrNever(second, day).prefault('2m'),
     }),
   }),
   api: optionalSection({

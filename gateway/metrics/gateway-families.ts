@@ -74,6 +74,12 @@ const GATEWAY_FAMILIES: Family[] = [
     help: 'NBD sessions cut off because the client broke the protocol.',
     values: ({ gateway }) => [one({}, gateway.nbd.violations)],
   },
+  {
+    name: 'forestall_nbd_stalled_total',
+    type: 'counter',
+    help: 'NBD sessions cut off because the client took no replies, or did not send the payload it began.',
+    values: ({ gateway }) => [one({}, gateway.nbd.stalled)],
+  },
 ];
 
 function openFiles(): number | null {

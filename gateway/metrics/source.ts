@@ -41,6 +41,7 @@ export interface GatewayMetrics {
     secured: number;
     refused: number;
     violations: number;
+    stalled: number;
   };
 }
 

@@ -7,6 +7,7 @@ import type { Security, TlsPeer, Wire, WireHandlers } from '../wire.js';
 import type { Attachment, Client, ExportTable } from './export.js';
 import { ServerHandshake, type ServerStep, type TlsMode } from './server-handshake.js';
 import { Session, type SessionWorld } from './session.js';
+import { StallWatch } from './stall-watch.js';
 
 /** Answers to options the wire may hold before no more options are read. */
 const WIRE_QUEUE_BYTES_MAX = 256 * 1024;
@@ -14,6 +15,9 @@ const WIRE_QUEUE_BYTES_MAX = 256 * 1024;
 const LINGER_MS = 15_000;
 /** How long a client in the handshake may take for its next option, which tells it that the server is shutting down. */
 const LAST_OPTION_MS = 500;
+/** While others wait for memory, who holds more than a little of it has a part of the time to do something for that. */
+const PRESSED_PART = 1 / 8;
+const LITTLE_BYTES = 256 * 1024;
 
 export interface ConnectionWorld extends SessionWorld {
   exports: ExportTable;
@@ -23,6 +27,8 @@ export interface ConnectionWorld extends SessionWorld {
   handshakeMs: number;
   /** Null: off. */
   tls: ServedTls | null;
+  /** How long a host may hold memory and move nothing; null: for ever. */
+  stallMs: number | null;
   /** Nothing of the connection is left. */
   over(connection: Connection): void;
 }
@@ -59,6 +65,7 @@ export class Connection implements WireHandlers {
   #closed = false;
   #toldEnded = false;
   #paused = false;
+  #stallWatch = new StallWatch();
   /** Why we ended the connection, if we did. */
   #reason: string | null = null;
 
@@ -155,6 +162,21 @@ export class Connection implements WireHandlers {
       'host may not use the export any more: its session is closed',
     );
     this.shutDown();
+  }
+
+  /** Called every now and then: cuts off a host that does not do its part. */
+  watch(nowMs: number): void {
+    const { stallMs, memory, counters } = this.#world;
+    // What is ending has its own time for that.
+    if (this.#session === null || this.#closed || this.#reason !== null || stallMs === null) return;
+    const awaited = this.#session.awaitedBytes;
+    const stalledMs = this.#stallWatch.stalledMs(nowMs, awaited, this.#session.movedBytes);
+    const pressed = memory.pressed && awaited > LITTLE_BYTES;
+    if (stalledMs < (pressed ? stallMs * PRESSED_PART : stallMs)) return;
+    counters.stalled += 1;
+    const seconds = Math.round(stalledMs / 1000);
+    const why = pressed ? ', and others wait for the memory' : '';
+    this.destroy(`the client took no replies, or sent no more of a payload, for ${seconds} s with ${awaited} bytes held for it${why}`);
   }
 
   /** Closes at once; requests in flight go unanswered. */

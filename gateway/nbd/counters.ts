@@ -22,4 +22,6 @@ export class ServerCounters {
   refused = 0;
   /** Sessions cut off because the client broke the protocol. */
   violations = 0;
+  /** Connections cut off because the client took no replies, or did not send the payload it began. */
+  stalled = 0;
 }

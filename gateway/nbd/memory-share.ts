@@ -1,23 +1,38 @@
 // The memory that hosts' requests and replies may hold together, and each session's share of it: a third of what the others
-// leave, so that some whose hosts read nothing leave room for the rest, and a small part in any case. Method: Choudhury and
-// Hahne, "Dynamic queue length thresholds" (1998).
+// leave, so that some whose hosts read nothing leave room for the rest, and a small part in any case. What is larger than its
+// session's share waits until it fits into what is left of the whole, in the order of asking; so all hold no more than the
+// whole and that small part for each session. Method: Choudhury and Hahne, "Dynamic queue length thresholds" (1998).
 
 const BYTES_MAX = 256 * 1024 * 1024;
 /** For one session, of what the others leave. */
 const PART = 1 / 3;
-const SHARE_BYTES_MIN = 1024 * 1024;
+/** A session's in any case: 64 requests of 4 KiB. */
+const SHARE_BYTES_MIN = 256 * 1024;
 /** Two of the largest requests, and replies on the wire. */
 const SHARE_BYTES_MAX = 65 * 1024 * 1024;
+/** A wire may hold so much without telling when it has sent it, so that it counts as nothing where a session would have to be told. */
+const UNTOLD_BYTES = 64 * 1024;
+
+interface Waiting {
+  bytes: number;
+  wake: () => void;
+}
 
 /** All sessions of a server. */
 export class SessionMemory {
   #heldBytes = 0;
+  #waiting = new Map<MemoryShare, Waiting>();
 
-  constructor(readonly bytesMax = BYTES_MAX) {}
+  constructor(public bytesMax = BYTES_MAX) {}
 
   /** What all sessions held when each last told. */
   get heldBytes(): number {
     return this.#heldBytes;
+  }
+
+  /** Some session waits for others to hold less. */
+  get pressed(): boolean {
+    return this.#waiting.size > 0;
   }
 
   /** What a session may hold now that told that it holds so much. */
@@ -26,23 +41,65 @@ export class SessionMemory {
     return Math.max(SHARE_BYTES_MIN, Math.min(SHARE_BYTES_MAX, part));
   }
 
+  fits(bytes: number): boolean {
+    return this.#heldBytes + bytes <= this.bytesMax;
+  }
+
+  wait(share: MemoryShare, bytes: number, wake: () => void): void {
+    const waiting = this.#waiting.get(share);
+    if (waiting === undefined) this.#waiting.set(share, { bytes, wake });
+    else waiting.bytes = bytes;
+  }
+
+  stopWaiting(share: MemoryShare): void {
+    if (this.#waiting.size > 0) this.#waiting.delete(share);
+  }
+
   changed(byBytes: number): void {
     this.#heldBytes += byBytes;
+    if (byBytes < 0 && this.#waiting.size > 0) this.wake();
+  }
+
+  /** Those that have waited longest and for whom there is room are told; whoever finds it gone waits again. */
+  wake(): void {
+    let room = this.bytesMax - this.#heldBytes;
+    for (const [share, { bytes, wake }] of this.#waiting) {
+      room -= bytes;
+      if (room < 0) return;
+      this.#waiting.delete(share);
+      wake();
+    }
   }
 }
 
 /** One session's part in it. */
 export class MemoryShare {
   readonly #memory: SessionMemory;
+  /** There may be room now for what was not admitted. */
+  readonly #wake: () => void;
   #toldBytes = 0;
 
-  constructor(memory: SessionMemory) {
+  constructor(memory: SessionMemory, wake: () => void) {
     this.#memory = memory;
+    this.#wake = wake;
   }
 
-  /** May a session that holds so much take on `moreBytes`? */
+  /** What the session may hold now. */
+  get bytes(): number {
+    return this.#memory.shareBytes(this.#toldBytes);
+  }
+
+  /** May a session that holds so much take on `moreBytes`? If not, its own holding less, or `wake`, is when to ask again. */
   admits(heldBytes: number, moreBytes: number): boolean {
-    return heldBytes + moreBytes <= this.#memory.shareBytes(this.#toldBytes);
+    if (heldBytes + moreBytes <= this.bytes) return true;
+    if (heldBytes > UNTOLD_BYTES) return false;
+    if (this.#memory.fits(moreBytes)) {
+      this.#memory.stopWaiting(this);
+      this.tell(heldBytes + moreBytes);
+      return true;
+    }
+    this.#memory.wait(this, moreBytes, this.#wake);
+    return false;
   }
 
   /** What the session holds now. */
@@ -50,5 +107,10 @@ export class MemoryShare {
     if (heldBytes === this.#toldBytes) return;
     this.#memory.changed(heldBytes - this.#toldBytes);
     this.#toldBytes = heldBytes;
+  }
+
+  /** The session takes on nothing more. */
+  leave(): void {
+    this.#memory.stopWaiting(this);
   }
 }

@@ -1,6 +1,6 @@
 // An NBD server over any wires: gives each connection a number (its lane), bounds how many there are in all and of each client, knows who is
 // attached to what, and shuts down so that nothing in flight is lost. Does not listen itself: its owner hands it wires.
-import type { Clock, Log } from '../../replication/world.js';
+import type { Clock, Log, Timer } from '../../replication/world.js';
 import type { Wire, WireHandlers } from '../wire.js';
 import { Connection, type ConnectionWorld, type Judge, type ServedTls } from './connection.js';
 import { ServerCounters } from './counters.js';
@@ -14,6 +14,12 @@ export interface NbdLimits {
   connectionsPerClientMax: number;
   /** Default 10,000. */
   handshakeMs: number;
+  /** Requests of one session that are not answered yet. Default 1024. */
+  inFlightMax: number;
+  /** What requests and replies of all sessions may hold. Default 256 MiB. */
+  memoryBytesMax: number;
+  /** How long a host may hold memory and move nothing; null: for ever. Default 120,000. */
+  stallMs: number | null;
 }
 
 export interface NbdServerOptions extends Partial<NbdLimits> {
@@ -23,6 +29,14 @@ export interface NbdServerOptions extends Partial<NbdLimits> {
   /** Default: TLS is off. */
   tls?: ServedTls | null;
 }
+
+const STALL_MS = 120_000;
+/** How often it is looked whether hosts do their part, at least. */
+const WATCH_MS_MAX = 5000;
+/** Of the time that they are given. */
+const WATCH_PART = 1 / 16;
+/** No more than one line of the log in this time tells of connections turned away. */
+const TURNED_AWAY_LOG_MS = 1000;
 
 export interface AttachedClient {
   lane: number;
@@ -42,11 +56,14 @@ export class NbdServer {
   #perClient = new Map<string, number>();
   #lanes = 0;
   #closing = false;
+  #watchTimer: Timer | null = null;
+  #turnedAwayLoggedMs = Number.NEGATIVE_INFINITY;
   #onEmpty: (() => void) | null = null;
 
   constructor(options: NbdServerOptions) {
     this.#connectionsMax = options.connectionsMax ?? 256;
     this.#connectionsPerClientMax = options.connectionsPerClientMax ?? Number.POSITIVE_INFINITY;
+    if (options.memoryBytesMax !== undefined) this.memory.bytesMax = options.memoryBytesMax;
     this.#world = {
       exports: options.exports,
       clock: options.clock,
@@ -55,15 +72,19 @@ export class NbdServer {
       memory: this.memory,
       handshakeMs: options.handshakeMs ?? 10_000,
       tls: options.tls ?? null,
+      inFlightMax: options.inFlightMax ?? 1024,
+      stallMs: options.stallMs === undefined ? STALL_MS : options.stallMs,
       over: (connection) => this.#forget(connection),
     };
   }
 
-  /** For connections from now on; those that are there stay. */
-  setLimits({ connectionsMax, connectionsPerClientMax, handshakeMs }: NbdLimits): void {
+  /** Connections that are there stay, and keep their number of requests; memory and stalling are looked at anew. */
+  setLimits({ connectionsMax, connectionsPerClientMax, handshakeMs, inFlightMax, memoryBytesMax, stallMs }: NbdLimits): void {
     this.#connectionsMax = connectionsMax;
     this.#connectionsPerClientMax = connectionsPerClientMax;
-    this.#world.handshakeMs = handshakeMs;
+    Object.assign(this.#world, { handshakeMs, inFlightMax, stallMs });
+    this.memory.bytesMax = memoryBytesMax;
+    this.memory.wake();
   }
 
   /** For connections from now on. */
@@ -87,7 +108,7 @@ export class NbdServer {
     const ofClient = this.#perClient.get(host) ?? 0;
     if (this.#closing || this.#connections.size >= this.#connectionsMax || ofClient >= this.#connectionsPerClientMax) {
       this.counters.turnedAway += 1;
-      this.#world.log.warn({ client: wire.peer, connections: this.#connections.size, ofClient }, 'connection turned away');
+      this.#logTurnedAway(wire.peer, ofClient);
       wire.destroy();
       return IGNORE;
     }
@@ -96,6 +117,7 @@ export class NbdServer {
     this.#lanes += 1;
     const connection = new Connection(wire, this.#lanes, this.#world);
     this.#connections.add(connection);
+    this.#watchTimer ??= this.#watchSoon();
     return connection;
   }
 
@@ -129,6 +151,23 @@ export class NbdServer {
     });
   }
 
+  #logTurnedAway(client: string, ofClient: number): void {
+    const nowMs = this.#world.clock.nowMs();
+    if (nowMs - this.#turnedAwayLoggedMs < TURNED_AWAY_LOG_MS) return;
+    this.#turnedAwayLoggedMs = nowMs;
+    const { turnedAway } = this.counters;
+    this.#world.log.warn({ client, connections: this.#connections.size, ofClient, turnedAway }, 'connection turned away');
+  }
+
+  #watchSoon(): Timer {
+    const everyMs = Math.min(WATCH_MS_MAX, (this.#world.stallMs ?? STALL_MS) * WATCH_PART);
+    return this.#world.clock.after(everyMs, () => {
+      this.#watchTimer = this.#watchSoon();
+      const nowMs = this.#world.clock.nowMs();
+      for (const connection of this.#connections) connection.watch(nowMs);
+    });
+  }
+
   #cutOff(): number {
     let busy = 0;
     for (const connection of this.#connections) {
@@ -144,7 +183,10 @@ export class NbdServer {
     const left = this.#perClient.get(host)! - 1;
     if (left > 0) this.#perClient.set(host, left);
     else this.#perClient.delete(host);
-    if (this.#connections.size === 0) this.#onEmpty?.();
+    if (this.#connections.size > 0) return;
+    this.#watchTimer?.cancel();
+    this.#watchTimer = null;
+    this.#onEmpty?.();
   }
 }
 

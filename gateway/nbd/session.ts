@@ -19,8 +19,7 @@ import { RequestRules, validateRequest } from './request-rules.js';
 import type { Agreement } from './server-handshake.js';
 import { type RequestOwner, SessionRequest } from './session-request.js';
 
-const IN_FLIGHT_MAX = 1024;
-/** Replies the wire may hold before no more requests are read. */
+/** Replies the wire may hold before no more requests are read, where the session's share of the memory is no less. */
 const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
 
 /** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a BLOCK_STATUS's, a payload nobody wants. */
@@ -32,6 +31,8 @@ const PHASE = { OPEN: 0, CLOSING: 1, ENDED: 2, GONE: 3 } as const;
 export interface SessionWorld {
   counters: ServerCounters;
   memory: SessionMemory;
+  /** Requests of one session that are not answered yet; more are not read. */
+  inFlightMax: number;
 }
 
 export interface SessionHooks {
@@ -53,6 +54,7 @@ export class Session implements RequestOwner {
   #lane: number;
   #counters: ServerCounters;
   #memory: MemoryShare;
+  #inFlightMax: number;
   #hooks: SessionHooks;
   #outbox = new Outbox();
   #replies: Replies;
@@ -72,6 +74,9 @@ export class Session implements RequestOwner {
   /** PAYLOAD: the request it belongs to, and how much of its data is here. */
   #writing: SessionRequest | null = null;
   #payloadFilled = 0;
+  /** Bytes of payloads that came, and of replies that were given to the wire. */
+  #payloadBytes = 0;
+  #writtenBytes = 0;
   /** SELECTION: what of it is here. */
   #selection = Buffer.alloc(0);
   #selectionFilled = 0;
@@ -98,12 +103,23 @@ export class Session implements RequestOwner {
     this.#replies = new Replies(this.#outbox, agreement.headers);
     this.#lane = lane;
     this.#counters = world.counters;
-    this.#memory = new MemoryShare(world.memory);
+    this.#memory = new MemoryShare(world.memory, () => this.#queueTurn());
+    this.#inFlightMax = world.inFlightMax;
     this.#hooks = hooks;
   }
 
   get inFlight(): number {
     return this.#inFlight;
+  }
+
+  /** What is held until the host takes its replies, and sends the rest of the payload it began. */
+  get awaitedBytes(): number {
+    return this.#wire.queuedBytes + (this.#writing?.cost ?? 0);
+  }
+
+  /** What the host sent of payloads and took of replies since the start. */
+  get movedBytes(): number {
+    return this.#payloadBytes + this.#writtenBytes - this.#wire.queuedBytes;
   }
 
   /** Payloads of requests in flight, and replies that have not left. */
@@ -138,6 +154,7 @@ export class Session implements RequestOwner {
     this.#phase = PHASE.GONE;
     this.#outbox.clear();
     this.#backlog.length = 0;
+    this.#memory.leave();
     this.#dropPartialWrite();
     this.#checkOver();
   }
@@ -264,9 +281,7 @@ export class Session implements RequestOwner {
       return true;
     }
     const cost = costOf(header, this.#asked.length);
-    if (this.#inFlight >= IN_FLIGHT_MAX) return false;
-    // With nothing in flight there would be no turn in which to look again.
-    if (this.#inFlightBytes + this.#outbox.bytes > 0 && !this.#memory.admits(this.#heldBytes, cost)) return false;
+    if (this.#inFlight >= this.#inFlightMax || !this.#memory.admits(this.#heldBytes, cost)) return false;
     this.#count(header.command, header.length);
     const request = this.#slots.pop() ?? new SessionRequest(this, this.#lane);
     request.begin(header, cost);
@@ -337,6 +352,7 @@ export class Session implements RequestOwner {
       chunk.copy(request.data, this.#payloadFilled, at, at + taken);
     }
     this.#payloadFilled += taken;
+    this.#payloadBytes += taken;
     if (taken === wanted) {
       this.#stage = STAGE.HEADER;
       this.#writing = null;
@@ -415,10 +431,7 @@ export class Session implements RequestOwner {
   #takeTurn(): void {
     this.#turnQueued = false;
     if (this.#phase >= PHASE.ENDED) return;
-    if (this.#outbox.bytes > 0 && !this.#outbox.flush(this.#wire) && this.#wire.queuedBytes > WIRE_QUEUE_BYTES_MAX) {
-      this.#wireFull = true;
-      this.#stall();
-    }
+    if (this.#outbox.bytes > 0) this.#flush();
     if (this.#stalled && !this.#wireFull) this.#readOn();
     if (this.#phase === PHASE.OPEN) {
       if (this.#peerEnded && this.#backlog.length === 0) this.#close('the host closed its side');
@@ -426,6 +439,13 @@ export class Session implements RequestOwner {
     }
     if (this.#phase === PHASE.CLOSING && this.#inFlight === 0 && this.#outbox.bytes === 0) this.#end();
     this.#memory.tell(this.#heldBytes);
+  }
+
+  #flush(): void {
+    this.#writtenBytes += this.#outbox.bytes;
+    if (this.#outbox.flush(this.#wire) || this.#wire.queuedBytes <= Math.min(WIRE_QUEUE_BYTES_MAX, this.#memory.bytes)) return;
+    this.#wireFull = true;
+    this.#stall();
   }
 
   #stall(): void {
@@ -446,6 +466,7 @@ export class Session implements RequestOwner {
     this.#phase = PHASE.CLOSING;
     this.#closingReason = reason;
     this.#backlog.length = 0;
+    this.#memory.leave();
     this.#dropPartialWrite();
     if (this.#stalled) this.#wire.resume();
     this.#stalled = false;
@@ -461,6 +482,7 @@ export class Session implements RequestOwner {
   #violation(what: string): void {
     this.#counters.violations += 1;
     this.#phase = PHASE.ENDED;
+    this.#memory.leave();
     this.#dropPartialWrite();
     this.#hooks.ended(`the host broke the protocol: ${what}`);
     this.#wire.destroy();

@@ -84,12 +84,18 @@ export class MemoryDevice implements Device {
   #carryOut(request: DeviceRequest, errno: number = this.fail(request)): void {
     const { op, offset, length } = request;
     if (errno === ERRNO.OK) {
-      if (op === OP.READ) request.data = Buffer.from(this.bytes.subarray(offset, offset + length));
+      if (op === OP.READ) request.data = this.#read(offset, length);
       else if (op === OP.WRITE) request.data!.copy(this.bytes, offset);
       else if (op === OP.ZEROES) this.bytes.subarray(offset, offset + length).fill(0);
       else if (op === OP.STATUS) request.extents = this.extents(request);
     }
     request.complete(errno);
+  }
+
+  /** What is not kept reads as zero. */
+  #read(offset: number, length: number): Buffer {
+    const kept = this.bytes.subarray(offset, offset + length);
+    return kept.length === length ? Buffer.from(kept) : Buffer.concat([kept], length);
   }
 
   #check(request: DeviceRequest): void {

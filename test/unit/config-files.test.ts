@@ -144,6 +144,9 @@ good('what is left out has its documented default', () => {
         connectionsMax: 1024,
         connectionsPerClientMax: 256,
         handshakeMs: 10_000,
+        inFlightMax: 1024,
+        memoryBytesMax: 2 ** 28,
+        stallMs: 120_000,
       },
       api: { host: '127.0.0.1', port: 8080 },
       dataDirectory: './var/gateway',
@@ -221,8 +224,11 @@ good('every key reaches the product in bytes and milliseconds', () => {
         minimum: '1.3',
       },
       connectionsMax: 16,
-      connectionsPerClientMax: 256,
+      connectionsPerClientMax: 9,
       handshakeMs: 2000,
+      inFlightMax: 64,
+      memoryBytesMax: 2 ** 30,
+      stallMs: null,
     },
     api: { host: '::1', port: 8081 },
     dataDirectory: '/srv/forestall',
@@ -319,7 +325,7 @@ good('the commented default shows every default of a policy as it is', () => {
 
 good('what the commented default shows commented out can be taken in', () => {
   const uncommented = file('config/gateway.yaml').replace(
-    /^( +)# (?=(unix|tls|mode|certificate|key|limits|connections|perClient|handshake|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
+    /^( +)# (?=(unix|tls|mode|certificate|key|limits|connections|perClient|handshake|inFlight|memory|stall|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
     '$1',
   );
   assert.match(uncommented, /^ {4}unix: /m);

@@ -77,15 +77,19 @@ reload('addresses and the data directory wait for a restart, and the running con
 reload('limits and the log level are taken up at once', () => {
   const diff = changed(
     busy,
-    ['port: 10809', 'port: 10809, limits: { connections: 7, perClient: 3, handshake: 1s }'],
+    ['port: 10809', 'port: 10809, limits: { connections: 7, perClient: 3, handshake: 1s, inFlight: 9, memory: 1GiB, stall: 5m }'],
     ['./var/gateway', './var/gateway, log: { level: debug }'],
   );
   assert.equal(summary(diff), {
     ...nothing,
-    live: ['server-changed (nbd.connectionsMax, nbd.connectionsPerClientMax, nbd.handshakeMs, logLevel)'],
+    live: [
+      'server-changed (nbd.connectionsMax, nbd.connectionsPerClientMax, nbd.handshakeMs, nbd.inFlightMax, nbd.memoryBytesMax, nbd.stallMs, logLevel)',
+    ],
   });
   assert.is(diff.running.server.nbd.connectionsMax, 7);
   assert.is(diff.running.server.nbd.connectionsPerClientMax, 3);
+  assert.is(diff.running.server.nbd.stallMs, 300_000);
+  assert.is(diff.running.server.nbd.port, 10809);
   assert.is(diff.running.server.logLevel, 'debug');
 });
 

@@ -58,6 +58,15 @@ class Host {
     this.#end.wire.end();
   }
 
+  /** Reads nothing until `accept`. */
+  refuse(): void {
+    this.#end.wire.pause();
+  }
+
+  accept(): void {
+    this.#end.wire.resume();
+  }
+
   vanish(): void {
     this.#end.wire.destroy();
   }
@@ -305,7 +314,9 @@ test('limits may be changed; connections that are there stay', async () => {
   const stage = new Stage();
   const hosts = [stage.connect({ peer: '10.0.0.1:1' }), stage.connect({ peer: '10.0.0.1:2' })];
   for (const host of hosts) await host.heard(GREETING_BYTES);
-  stage.server.setLimits({ connectionsMax: 3, connectionsPerClientMax: 1, handshakeMs: 50 });
+  const rest = { inFlightMax: 2, memoryBytesMax: 2 ** 26, stallMs: 1000 };
+  stage.server.setLimits({ connectionsMax: 3, connectionsPerClientMax: 1, handshakeMs: 50, ...rest });
+  assert.equal(stage.server.memory.bytesMax, 2 ** 26);
   await stage.connect({ peer: '10.0.0.1:3' }).gone();
   const other = stage.connect({ peer: '10.0.0.2:1' });
   await other.heard(GREETING_BYTES);
@@ -316,6 +327,91 @@ test('limits may be changed; connections that are there stay', async () => {
     hosts.map(({ closed }) => closed),
     [false, false],
   );
+});
+
+test('a host that takes no replies is cut off in the end, one that takes them slowly is not', async () => {
+  const stage = new Stage({ stallMs: 16_000 });
+  const read = requestBytes({ command: READ, length: 1 << 20 });
+  const stuck = stage.connect();
+  const slow = stage.connect();
+  for (const host of [stuck, slow]) {
+    host.say(FLAGS, GO);
+    await host.heard(GREETING_BYTES + GO_REPLY_BYTES);
+  }
+  stuck.refuse();
+  slow.refuse();
+  stuck.say(read, read);
+  slow.say(read, read);
+  await settle();
+  for (let minutes = 0; minutes < 3; minutes++) {
+    stage.clock.advance(10_000);
+    slow.accept();
+    await settle();
+    slow.refuse();
+    slow.say(read);
+    await settle();
+  }
+  await stuck.gone();
+  assert.equal(slow.closed, false);
+  assert.equal(stage.server.counters.stalled, 1);
+});
+
+test('a host that sends a payload byte by byte is cut off in the end, one that is silent between requests never', async () => {
+  const stage = new Stage({ stallMs: 16_000 });
+  const idle = await stage.attach();
+  const halting = await stage.attach();
+  halting.say(requestBytes({ command: WRITE, length: 1 << 19 }));
+  idle.say(requestBytes({ command: FLUSH }).subarray(0, 5));
+  for (let seconds = 0; seconds < 20; seconds++) {
+    halting.say(Buffer.alloc(1));
+    await settle();
+    stage.clock.advance(1000);
+  }
+  await halting.gone();
+  stage.clock.advance(10 * 60_000);
+  await settle();
+  assert.equal(idle.closed, false);
+  assert.equal(stage.server.counters.stalled, 1);
+});
+
+test('while others wait for memory, who holds it and does nothing is cut off sooner', async () => {
+  const stage = new Stage({ stallMs: 160_000, memoryBytesMax: 1 << 20 });
+  const read = requestBytes({ command: READ, length: 1 << 20 });
+  const stuck = await stage.attach();
+  stuck.refuse();
+  stuck.say(read);
+  await settle();
+  stage.clock.advance(60_000);
+  await settle();
+  assert.equal(stuck.closed, false, 'it stands still, as it may');
+  const other = await stage.attach();
+  other.say(read);
+  await settle();
+  stage.clock.advance(10_000);
+  await stuck.gone();
+  await other.heard(16 + (1 << 20));
+});
+
+test('where stalling is no reason, a host may stand still for ever', async () => {
+  const stage = new Stage({ stallMs: null });
+  const stuck = await stage.attach();
+  stuck.refuse();
+  stuck.say(requestBytes({ command: READ, length: 1 << 20 }));
+  await settle();
+  stage.clock.advance(24 * 3_600_000);
+  await settle();
+  assert.equal(stuck.closed, false);
+});
+
+test('a storm of connections that are turned away is told once a second', async () => {
+  const stage = new Stage({ connectionsMax: 1 });
+  await stage.connect().heard(GREETING_BYTES);
+  for (let i = 0; i < 50; i++) stage.connect();
+  const told = (): number => stage.log.lines.filter((line) => line.includes('turned away')).length;
+  assert.deepEqual([told(), stage.server.counters.turnedAway], [1, 50]);
+  stage.clock.advance(1000);
+  stage.connect();
+  assert.equal(told(), 2);
 });
 
 test('a connection whose requests are not answered yet counts, though its wire is gone', async () => {

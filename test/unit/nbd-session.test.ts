@@ -54,7 +54,7 @@ class Bench {
       this.wire,
       agreement,
       7,
-      { counters: this.counters, memory: this.memory },
+      { counters: this.counters, memory: this.memory, inFlightMax: 1024 },
       {
         ended: (reason) => this.events.push(`ended: ${reason}`),
         over: () => this.events.push('over'),
@@ -610,8 +610,8 @@ test('hosts that take no replies leave memory for the others, and what all hold 
   }
   assert(memory.heldBytes > 40 * MIB && memory.heldBytes <= 76 * MIB, `${memory.heldBytes} bytes`);
   const modest = new Bench({ completion: 'held', deviceBytes: MIB, memory });
-  for (let i = 0; i < 16; i++) modest.say({ command: READ, length: 65_536 });
-  assert.equal(modest.device.held.length, 16, 'a host that takes its replies still has a queue');
+  for (let i = 0; i < 64; i++) modest.say({ command: READ, length: 4096 });
+  assert.equal(modest.device.held.length, 64, 'a host that takes its replies still has a queue');
   for (const bench of greedy) {
     bench.session.closed();
     bench.device.releaseAll();
@@ -623,6 +623,52 @@ test('hosts that take no replies leave memory for the others, and what all hold 
   modest.session.drained();
   await turn();
   assert.equal(memory.heldBytes, 0);
+});
+
+test('large requests of hosts that hold nothing wait for memory, in the order of asking, until others give some back', async () => {
+  const memory = new SessionMemory(8 * MIB);
+  const hosts = Array.from({ length: 5 }, () => new Bench({ completion: 'held', deviceBytes: 4 * MIB, memory }));
+  for (const host of hosts) {
+    host.say({ command: READ, length: 4 * MIB });
+    await turn();
+  }
+  const asked = (): number[] => hosts.map(({ device }) => device.asked.length);
+  assert.deepEqual(asked(), [1, 1, 0, 0, 0]);
+  assert.equal(memory.heldBytes, 8 * MIB);
+  assert(memory.pressed);
+  hosts[2].session.closed();
+  hosts[0].device.releaseAll();
+  await turn();
+  assert.deepEqual(asked(), [1, 1, 0, 0, 0], 'a reply that nobody takes is memory too');
+  hosts[0].wire.take();
+  hosts[0].session.drained();
+  await turn();
+  assert.deepEqual(asked(), [1, 1, 0, 1, 0]);
+  hosts[1].session.closed();
+  hosts[1].device.releaseAll();
+  await turn();
+  assert.deepEqual(asked(), [1, 1, 0, 1, 1]);
+  assert(!memory.pressed);
+});
+
+test('a flood of requests that need no device is not read on while its replies are not taken', async () => {
+  const memory = new SessionMemory(2 * MIB);
+  const greedy = new Bench({ completion: 'held', deviceBytes: 2 * MIB, memory });
+  greedy.say({ command: READ, length: MIB + MIB / 2 });
+  await turn();
+  const bench = new Bench({ memory });
+  bench.wire.windowBytes = 65_536;
+  const flood = Buffer.concat(Array.from({ length: 2340 }, () => requestBytes({ command: 99 })));
+  for (let chunk = 0; chunk < 100 && !bench.wire.paused; chunk++) {
+    bench.say(flood);
+    await turn();
+  }
+  assert.equal(bench.wire.paused, true);
+  assert(bench.wire.queuedBytes < MIB, `${bench.wire.queuedBytes} bytes`);
+  bench.wire.take();
+  bench.session.drained();
+  await turn();
+  assert.equal(bench.wire.paused, false);
 });
 
 test('a WRITE that waits for room is carried out whole when there is some', async () => {
