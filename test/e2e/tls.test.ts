@@ -12,6 +12,7 @@ import { GatewayProcess } from '../support/gateway-process.js';
 import { infoData, optionBytes, parseOptionReplies, hex } from '../support/nbd-bytes.js';
 import { runPeer } from '../support/nbd-testbed.js';
 import { NbdkitNode } from '../support/nbdkit-node.js';
+import { NodeAgentProcess } from '../support/node-agent-process.js';
 import { type Site, siteTest } from '../support/site.js';
 import { type CertificateFiles, TestAuthority } from '../support/test-authority.js';
 
@@ -257,6 +258,54 @@ siteTest(
       () => gateway.node('a'),
       ({ state }) => state === 'up',
     );
+  },
+);
+
+siteTest(
+  test,
+  ['openssl', 'nbdinfo'],
+  'agents serve over TLS alone: one known by its certificate, one by a key that changes',
+  async (site) => {
+    const scene = new Scene(site);
+    await scene.serveAs('node');
+    await writeFile(scene.psk, `gateway:${KEY}\n`, { mode: 0o600 });
+    const keys = site.path('agent.psk');
+    await copyFile(scene.psk, keys);
+    const ours = scene.authority.issue({ commonName: 'gateway', use: 'client' });
+    const { certificate, key, authority } = scene;
+    const pair = ['--tls-certificate', certificate, '--tls-key', key, '--tls-client-authority', authority.certificate];
+    const certified = await NodeAgentProcess.start(site, 'certified', pair);
+    const keyed = await NodeAgentProcess.start(site, 'keyed', ['--tls-psk', keys]);
+    await scene.configure(
+      [{ name: 'vol0' }, { name: 'vol1', node: 'b' }],
+      [
+        { id: 'a', agent: certified.url, tls: { authority: authority.certificate, certificate: ours.certificate, key: ours.key } },
+        { id: 'b', agent: keyed.url, tls: { psk: scene.psk } },
+      ],
+    );
+    const { gateway } = scene;
+    for (const volume of ['vol0', 'vol1']) {
+      const uri = `nbds://gateway@localhost:${gateway.nbdPort}/${volume}?tls-psk-file=${scene.psk}`;
+      assert.equal((await runPeer('nbdinfo', ['--size', uri])).stdout.trim(), String(1024 * 1024));
+    }
+    for (const [agent, volume] of [
+      [certified, 'vol0'],
+      [keyed, 'vol1'],
+    ] as const)
+      assert.match((await runPeer('nbdinfo', ['--size', agent.uri(volume)])).stderr, /server requires TLS/);
+
+    const other = KEY.replace('0', '1');
+    await writeFile(keys, `gateway:${other}\n`);
+    keyed.program.signal('SIGHUP');
+    await keyed.program.until(({ stderr }) => stderr.includes('certificates and keys were read again'));
+    const direct = (file: string) => runPeer('nbdinfo', ['--size', `nbds://gateway@localhost:${keyed.port}/vol1?tls-psk-file=${file}`]);
+    assert.notEqual((await direct(scene.psk)).status, 0, 'the old key does no more');
+    assert.equal((await direct(keys)).stdout.trim(), String(1024 * 1024));
+    await writeFile(keys, 'nonsense');
+    keyed.program.signal('SIGHUP');
+    await keyed.program.until(({ stderr }) => stderr.includes('certificates and keys stay as they were'));
+    await writeFile(keys, `gateway:${other}\n`);
+    assert.equal((await direct(keys)).stdout.trim(), String(1024 * 1024));
   },
 );
 
