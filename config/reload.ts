@@ -132,7 +132,7 @@ function diffVolume(before: VolumeConfig, after: VolumeConfig, diff: ConfigDiff)
     const message = 'is its first placement only and has no effect any more: the gateway knows where the volume is; a flip moves it';
     diff.ignored.push({ path: `${path}.node`, message });
   }
-  const keys = (['priority', 'labels'] as string[]).filter((key) => changedKeys(before, after).includes(key));
+  const keys = (['priority', 'labels', 'readOnly', 'access'] as string[]).filter((key) => changedKeys(before, after).includes(key));
   if (before.policy.name !== after.policy.name) keys.push('policy');
   if (keys.length > 0) diff.live.push({ type: 'volume-changed', volume: after, keys });
 }

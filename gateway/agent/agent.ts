@@ -3,9 +3,12 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { type ServerTls, serverTlsOff } from '../../config/tls.js';
 import type { Clock, Log } from '../../replication/world.js';
+import type { Outcome } from '../control.js';
 import { NbdServer } from '../nbd/server.js';
 import { type Listener, listen } from '../net-wire.js';
+import { loadServerCredentials } from '../tls/server-credentials.js';
 import type { AgentInfo } from './agent-schema.js';
 import { AgentApi } from './api.js';
 import { establishedPeers } from './established-peers.js';
@@ -32,6 +35,8 @@ export interface AgentOptions {
   apiPort: number;
   log: Log;
   clock: Clock;
+  /** TLS for NBD; default off. The API has none. */
+  tls?: ServerTls;
   /** Longest wait of a new connection for requests of those that are gone; default 30,000. */
   fenceMs?: number;
   /** The system's calls; default: this system's. Null: none. */
@@ -44,6 +49,8 @@ export interface RunningAgent {
   readonly nbdPort: number;
   readonly apiPort: number;
   readonly incarnation: string;
+  /** Reads certificates and keys again, for connections from now on; what is wrong with them changes nothing. */
+  reloadTls(): Promise<Outcome<null>>;
   /** Answers what is in flight, flushes, lets go of the directory. Resolves within about half a minute, whatever the disks do. */
   close(): Promise<void>;
 }
@@ -88,7 +95,18 @@ class StoppableAgent implements RunningAgent {
     this.#api = new AgentApi({ store, info: () => this.#info(), metrics: () => this.#metrics(), log });
   }
 
+  async reloadTls(): Promise<Outcome<null>> {
+    const { tls = serverTlsOff, clock, log } = this.options;
+    const credentials = await loadServerCredentials(tls, clock.wallMs());
+    if (!credentials.ok) return credentials;
+    this.#nbd.setTls(credentials.value.served);
+    for (const warning of credentials.value.warnings) log.warn({ warning }, 'TLS');
+    return { ok: true, value: null };
+  }
+
   async start(): Promise<void> {
+    const secured = await this.reloadTls();
+    if (!secured.ok) throw new Error(secured.message);
     const { host, port, apiHost = '127.0.0.1', apiPort, log } = this.options;
     this.#version = await packageVersion();
     this.#listener = await listen(

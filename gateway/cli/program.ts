@@ -109,6 +109,10 @@ function buildProgram(world: ProgramWorld, finish: (code: ExitCode) => void): Co
     .requiredOption('--api-port <port>', 'port of its API; 0 chooses a free one', port)
     .option('--host <host>', 'address to listen on', '127.0.0.1')
     .option('--api-host <host>', 'address of its API (default: that of --host)')
+    .option('--tls-certificate <file>', 'NBD over TLS alone, with this certificate (PEM)')
+    .option('--tls-key <file>', "the certificate's key (PEM)")
+    .option('--tls-client-authority <file>', 'only for clients with a certificate of this authority (PEM), or a pre-shared key')
+    .option('--tls-psk <file>', 'NBD over TLS alone, with the pre-shared keys of this file (identity:key in each line)')
     .addHelpText(
       'after',
       examples(

@@ -9,16 +9,19 @@ export class NodeAgentProcess {
   readonly port: number;
   readonly apiPort: number;
   readonly #site: Site;
+  readonly #options: string[];
   #program: StartedProgram | null = null;
 
-  private constructor(site: Site, name: string, ports: [number, number]) {
+  private constructor(site: Site, name: string, ports: [number, number], options: string[]) {
     this.#site = site;
+    this.#options = options;
     this.directory = site.path(name);
     [this.port, this.apiPort] = ports;
   }
 
-  static async start(site: Site, name: string): Promise<NodeAgentProcess> {
-    const agent = new NodeAgentProcess(site, name, [await freePort(), await freePort()]);
+  /** `options`: further ones of `forestall node`. */
+  static async start(site: Site, name: string, options: string[] = []): Promise<NodeAgentProcess> {
+    const agent = new NodeAgentProcess(site, name, [await freePort(), await freePort()], options);
     await agent.start();
     return agent;
   }
@@ -39,7 +42,17 @@ export class NodeAgentProcess {
   }
 
   async start(): Promise<void> {
-    const args = ['node', '--dir', this.directory, '--port', String(this.port), '--api-port', String(this.apiPort), '--json'];
+    const args = [
+      'node',
+      '--dir',
+      this.directory,
+      '--port',
+      String(this.port),
+      '--api-port',
+      String(this.apiPort),
+      '--json',
+      ...this.#options,
+    ];
     this.#program = startForestall(this.#site, args);
     await this.#program.until(({ stdout }) => stdout.trimEnd().endsWith('}'));
   }
