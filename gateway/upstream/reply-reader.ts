@@ -215,6 +215,8 @@ export class ReplyReader<Job> {
     if (slot === null) return this.#unknownCookie('reply', header);
     if (slot.errors > 0 || slot.covered > 0 || slot.extents !== null)
       return this.#wrong('reply', 'a reply that had begun in chunks went on as a simple one');
+    if (slot.op === OP.READ && this.#structured)
+      return this.#wrong('reply', 'a read was answered by a simple reply though structured replies were negotiated');
     if (header.error !== 0) {
       slot.errno = this.#errnoOf(slot, header.error);
       this.#sink.answered(slot);
@@ -225,7 +227,6 @@ export class ReplyReader<Job> {
       this.#sink.answered(slot);
       return end;
     }
-    if (this.#structured) return this.#wrong('reply', 'a read was answered by a simple reply though structured replies were negotiated');
     return this.#startData(slot, 0, slot.length, chunk, end);
   }
 
