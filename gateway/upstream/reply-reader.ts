@@ -191,7 +191,8 @@ export class ReplyReader<Job> {
     const size = this.#chunkBytes;
     const here = bytes === this.#scratch ? this.#scratchBytes : size;
     if (here < size) return size;
-    const hasOffset = readUint16(bytes, at + 6) === CHUNK.OFFSET_DATA && this.#chunkLength(bytes, at) > 8;
+    const isData = bytes[at + 7] === CHUNK.OFFSET_DATA && bytes[at + 6] === 0;
+    const hasOffset = isData && this.#chunkLength(bytes, at) > 8;
     return hasOffset ? size + 8 : size;
   }
 
@@ -214,6 +215,8 @@ export class ReplyReader<Job> {
     if (slot === null) return this.#unknownCookie('reply', header);
     if (slot.errors > 0 || slot.covered > 0 || slot.extents !== null)
       return this.#wrong('reply', 'a reply that had begun in chunks went on as a simple one');
+    if (slot.op === OP.READ && this.#structured)
+      return this.#wrong('reply', 'a read was answered by a simple reply though structured replies were negotiated');
     if (header.error !== 0) {
       slot.errno = this.#errnoOf(slot, header.error);
       this.#sink.answered(slot);
@@ -224,7 +227,6 @@ export class ReplyReader<Job> {
       this.#sink.answered(slot);
       return end;
     }
-    if (this.#structured) return this.#wrong('reply', 'a read was answered by a simple reply though structured replies were negotiated');
     return this.#startData(slot, 0, slot.length, chunk, end);
   }
 
@@ -246,6 +248,8 @@ export class ReplyReader<Job> {
       if (wrong !== null) return wrong;
       return this.#startData(slot, from, length, chunk, end);
     }
+    // What answers all but reads with extended headers.
+    if (header.type === CHUNK.NONE && header.length === 0 && (header.flags & CHUNK_FLAG_DONE) !== 0) return this.#done(slot) ?? end;
     const bound = this.#bodyBytesMax(slot, header.type);
     if (typeof bound === 'string') return bound;
     if (header.length > bound) {

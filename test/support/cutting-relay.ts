@@ -1,5 +1,6 @@
 // A TCP relay between gateway and node that the test can cut: the gateway's side is gone at once, while the node goes on with
-// what it has received, its connection still open. New connections go through. It can also stall, and slow everything down.
+// what it has received, its connection still open. New connections go through. It can also stall, slow everything down, and change what the
+// node says.
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { Site } from './site.js';
 
@@ -10,6 +11,8 @@ export class CuttingRelay {
   #stalled = false;
   /** What passes takes this much longer, each way. */
   delayMs = 0;
+  /** What becomes of a chunk that the node sent. */
+  garble: (chunk: Buffer) => Buffer = (chunk) => chunk;
 
   private constructor(nodePort: number) {
     this.#server = createServer((host) => {
@@ -21,7 +24,7 @@ export class CuttingRelay {
         socket.on('error', () => {});
       }
       host.on('data', (chunk: Buffer) => this.#pass(chunk, node));
-      node.on('data', (chunk: Buffer) => this.#pass(chunk, host));
+      node.on('data', (chunk: Buffer) => this.#pass(this.garble(chunk), host));
       if (this.#stalled) for (const socket of [host, node]) socket.pause();
       host.on('end', () => node.end());
       node.on('close', () => {

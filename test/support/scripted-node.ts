@@ -101,7 +101,7 @@ class NodeConnection {
       this.send(this.chunk(request, 1, Buffer.concat([uint64(request.offset), this.node.read(request.offset, request.length)])));
       return;
     }
-    if (this.extended) {
+    if (this.extended || (command === READ && this.node.structured)) {
       this.send(errno === 0 ? this.chunk(request, 0) : this.chunk(request, 0x8001, Buffer.concat([uint32(errno), uint16(0)])));
       return;
     }

@@ -246,6 +246,7 @@ const VIOLATIONS: [
   ['an answer twice', WRITE_0, true, Buffer.concat([simple(0), simple(0)]), /answered already/, 'cookie'],
   ['a chunk after its reply was done', WRITE_0, true, Buffer.concat([chunk(0, 0, true), chunk(0, 0, true)]), /answered already/, 'cookie'],
   ['a simple answer to a read among structured ones', READ_100, true, simple(0, 0, 'x'.repeat(12)), /simple reply though/, 'reply'],
+  ['a simple error to a read among structured ones', READ_100, true, simple(0, 5), /simple reply though/, 'reply'],
   ['a simple answer to block status', STATUS_0, true, simple(0), /block status was answered by a simple reply/, 'reply'],
   ['data for a write', WRITE_0, true, dataChunk(0, 0, 'x', true), /no read/, 'reply'],
   ['a hole for a write', WRITE_0, true, holeChunk(0, 0, 1, true), /no read/, 'reply'],
