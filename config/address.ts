@@ -1,6 +1,7 @@
 // Addresses of what Forestall talks to: NBD URIs, and the HTTP URLs of agents and health sources. Text in, address or
 // a sentence out; nothing is looked up.
 import { isIP } from 'node:net';
+import { type ClientTls, plainestTls } from './tls.js';
 import type { Parsed } from './units.js';
 
 /** Where an NBD server listens. */
@@ -10,6 +11,8 @@ export interface NbdUri {
   address: NbdAddress;
   /** The export's name, decoded; '' for the default export. */
   export: string;
+  /** Only with `nbds://` and `nbds+unix://`: the connection goes on over TLS or not at all. */
+  tls?: ClientTls;
 }
 
 export const nbdPortDefault = 10809;
@@ -59,15 +62,57 @@ function tcpAddress(authority: string): Parsed<NbdAddress> {
   return { ok: true, value: { host, port: Number(port) } };
 }
 
-/** `nbd://host[:port][/export]` or `nbd+unix:///export?socket=/path`, as the NBD URI specification has them. */
+const tlsKeys = ['tls-certificates', 'tls-psk-file', 'tls-hostname', 'tls-verify-peer'] as const;
+
+/** The query's `key=value` pairs, decoded; a key that is not among `known` or comes twice is a problem. */
+function parseQuery(query: string | undefined, known: readonly string[]): Parsed<Map<string, string>> {
+  const values = new Map<string, string>();
+  for (const pair of (query ?? '').split('&')) {
+    if (pair === '') continue;
+    const at = pair.indexOf('=');
+    const key = at < 0 ? pair : pair.slice(0, at);
+    const value = at < 0 ? '' : decoded(pair.slice(at + 1));
+    if (value === undefined) return wrong(`"${pair}" cannot be read: a % needs two hexadecimal digits after it (%25 stands for %)`);
+    if (!known.includes(key)) return wrong(`"${key}" has no meaning in this URI: after the ? there are ${known.join(', ')}`);
+    if (values.has(key)) return wrong(`names ${key} twice: once is enough`);
+    values.set(key, value);
+  }
+  return { ok: true, value: values };
+}
+
+/** The TLS parameters as libnbd has them. `user` is still encoded. */
+function tlsOf(user: string | undefined, values: ReadonlyMap<string, string>): Parsed<ClientTls> {
+  const identity = user === undefined ? null : decoded(user);
+  if (identity === undefined || identity === '' || identity?.includes('\0'))
+    return wrong(`"${user}" is no user: before the @ stands the identity of a pre-shared key`);
+  for (const key of ['tls-certificates', 'tls-psk-file'] as const) {
+    const path = values.get(key);
+    if (path !== undefined && (path === '' || path.includes('\0'))) return wrong(`${key} names no file: write ${key}=PATH`);
+  }
+  const psk = values.get('tls-psk-file') ?? null;
+  const directory = values.get('tls-certificates') ?? null;
+  if (psk !== null && directory !== null) return wrong('names tls-certificates and tls-psk-file: a connection uses one of them');
+  const serverName = values.get('tls-hostname') ?? null;
+  const nameProblem = serverName === null ? undefined : hostProblem(serverName);
+  if (nameProblem !== undefined) return wrong(`tls-hostname ${nameProblem}`);
+  const verify = values.get('tls-verify-peer') ?? 'true';
+  if (!/^(true|false|yes|no|on|off|1|0)$/i.test(verify)) return wrong(`tls-verify-peer is true or false, not "${verify}"`);
+  return { ok: true, value: { ...plainestTls, directory, psk, identity, serverName, verifyPeer: /^(true|yes|on|1)$/i.test(verify) } };
+}
+
+/**
+ * `nbd://host[:port][/export]` or `nbd+unix:///export?socket=/path`, as the NBD URI specification has them, and with TLS
+ * `nbds://[user@]host...` and `nbds+unix://[user@]/...` with libnbd's parameters tls-certificates, tls-psk-file,
+ * tls-hostname and tls-verify-peer.
+ */
 export function parseNbdUri(text: string): Parsed<NbdUri> {
   const [, scheme, authority, path = '', query] = /^([A-Za-z][A-Za-z0-9+.-]*):\/\/([^/?#]*)(?:\/([^?#]*))?(?:\?([^#]*))?$/.exec(text) ?? [];
   if (scheme === undefined) return wrong(`"${text}" is no NBD URI: write nbd://host:port or nbd+unix:///?socket=/path`);
-  if (/^nbds(\+unix)?$/i.test(scheme))
-    return wrong(`${scheme}:// means TLS, which is not available in this version: write ${scheme.replace(/s/i, '')}://`);
-  if (!/^nbd(\+unix)?$/i.test(scheme)) return wrong(`"${scheme}://" is no NBD URI: write nbd://host:port or nbd+unix:///?socket=/path`);
+  if (!/^nbds?(\+unix)?$/i.test(scheme)) return wrong(`"${scheme}://" is no NBD URI: write nbd://host:port or nbd+unix:///?socket=/path`);
   const name = decoded(path);
   if (name === undefined) return wrong(`"${path}" is no export name: a % needs two hexadecimal digits after it (%25 stands for %)`);
+  if (/^nbds/i.test(scheme)) return parseSecure(scheme.toLowerCase(), authority, name, query);
+  if (/(?:^|&)tls-/.test(query ?? '')) return wrong(`"?${query}" is of TLS: write nbds:// or nbds+unix:// for it, or remove it`);
   if (scheme.toLowerCase() === 'nbd') {
     if (query !== undefined) return wrong(`"?${query}" has no meaning after nbd://: remove it`);
     const address = tcpAddress(authority);
@@ -76,10 +121,26 @@ export function parseNbdUri(text: string): Parsed<NbdUri> {
   if (authority !== '')
     return wrong(`"${authority}" names a host, a Unix socket has none: write nbd+unix:///?socket=/path (three slashes)`);
   const [, rawSocket = ''] = /(?:^|&)socket=([^&]*)/.exec(query ?? '') ?? [];
-  const socket = decoded(rawSocket);
-  if (socket === undefined || socket === '') return wrong('names no socket: write nbd+unix:///?socket=/path');
+  const address = socketAddress(decoded(rawSocket), 'nbd+unix:///');
+  return address.ok ? { ok: true, value: { address: address.value, export: name } } : address;
+}
+
+function socketAddress(socket: string | undefined, example: string): Parsed<NbdAddress> {
+  if (socket === undefined || socket === '') return wrong(`names no socket: write ${example}?socket=/path`);
   const problem = socketPathProblem(socket);
-  return problem === undefined ? { ok: true, value: { address: { path: socket }, export: name } } : wrong(`socket ${problem}`);
+  return problem === undefined ? { ok: true, value: { path: socket } } : wrong(`socket ${problem}`);
+}
+
+function parseSecure(scheme: string, authority: string, name: string, query: string | undefined): Parsed<NbdUri> {
+  const unix = scheme === 'nbds+unix';
+  const [, user, host] = /^(?:(.*)@)?(.*)$/s.exec(authority) as unknown as [string, string | undefined, string];
+  if (unix && host !== '') return wrong(`"${host}" names a host, a Unix socket has none: write nbds+unix:///?socket=/path (three slashes)`);
+  const values = parseQuery(query, unix ? ['socket', ...tlsKeys] : tlsKeys);
+  if (!values.ok) return values;
+  const address = unix ? socketAddress(values.value.get('socket'), 'nbds+unix:///') : tcpAddress(host);
+  if (!address.ok) return address;
+  const tls = tlsOf(user, values.value);
+  return tls.ok ? { ok: true, value: { address: address.value, export: name, tls: tls.value } } : tls;
 }
 
 /** An http or https URL, as the URL standard writes it, without a trailing slash. `example` is what would be right. */

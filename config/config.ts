@@ -1,9 +1,18 @@
 // The configuration as the product uses it: checked, complete, in bytes and milliseconds. Values only; made by load.ts.
 import type { NbdAddress } from './address.js';
+import type { ClientTls, ServerTls } from './tls.js';
 
 export interface ServerConfig {
   /** `port` 0: the system chooses. `unix`: a socket to serve on besides TCP, or null. */
-  nbd: { host: string; port: number; unix: string | null; connectionsMax: number; connectionsPerClientMax: number; handshakeMs: number };
+  nbd: {
+    host: string;
+    port: number;
+    unix: string | null;
+    tls: ServerTls;
+    connectionsMax: number;
+    connectionsPerClientMax: number;
+    handshakeMs: number;
+  };
   api: { host: string; port: number };
   /** Relative paths are relative to the working directory. */
   dataDirectory: string;
@@ -28,6 +37,8 @@ interface AnyNode {
   connectionsMax: number;
   /** How long a request of a lost connection may still land in the node; 0 where the node fences. */
   zombieMs: number;
+  /** How NBD is spoken with it; null: in plain. */
+  tls: ClientTls | null;
 }
 
 /** plain: any NBD server, with the exports that may take a mirror. agent: a storage-node agent. embedded: an agent within the gateway. */
@@ -58,6 +69,19 @@ export interface PolicyConfig {
   failover: { hangAfterMs: number; giveUpAfterMs: number };
 }
 
+/** Somebody who may attach a volume; all that is given must hold. */
+export interface AccessRule {
+  /** A name in the client's verified certificate. */
+  certificate: string | null;
+  /** The identity of its pre-shared key. */
+  psk: string | null;
+  /** The address or network it comes from. */
+  address: string | null;
+  /** True: it comes over the Unix socket. */
+  unix: boolean;
+  readOnly: boolean;
+}
+
 export interface VolumeConfig {
   name: string;
   sizeBytes: number;
@@ -67,6 +91,10 @@ export interface VolumeConfig {
   policy: PolicyConfig;
   priority: number;
   labels: Record<string, string>;
+  /** True: nobody may write. */
+  readOnly: boolean;
+  /** Null: everyone who can connect may attach. */
+  access: AccessRule[] | null;
 }
 
 export interface Config {

@@ -3,6 +3,7 @@
 // so that one that is wrong hides nothing about the others.
 import { createReadStream } from 'node:fs';
 import type { z } from 'zod';
+import { checkAccess } from './access.js';
 import type { Config, ServerConfig } from './config.js';
 import { readYaml } from './document.js';
 import { isName, nameRule } from './fields.js';
@@ -11,6 +12,7 @@ import { checkAddress, nodeConfig, type Report } from './nodes.js';
 import { policyConfig } from './policies.js';
 import { formatPath, type KeyPath, type Problem, shown } from './problem.js';
 import { nodeSchema, policySchema, type ServerInput, serverSchema, topLevelKeys, volumeSchema } from './schema.js';
+import { serverTls } from './server-tls.js';
 import { didYouMean } from './spelling.js';
 import { formatBytes } from './units.js';
 import { checkMirrors, checkReferences, checkTargets, volumeConfig } from './volumes.js';
@@ -41,13 +43,14 @@ function judged<Schema extends z.ZodType>(schema: Schema, value: unknown, path: 
   return null;
 }
 
-function serverConfig({ nbd, api, data, log }: ServerInput): ServerConfig {
-  const { host, port, unix, limits } = nbd;
+function serverConfig({ nbd, api, data, log }: ServerInput, report: Report): ServerConfig {
+  const { host, port, unix, tls, limits } = nbd;
   return {
     nbd: {
       host,
       port,
       unix: unix ?? null,
+      tls: serverTls(tls, ['server', 'nbd', 'tls'], report),
       connectionsMax: limits.connections,
       connectionsPerClientMax: limits.perClient,
       handshakeMs: limits.handshake,
@@ -98,7 +101,7 @@ function policiesOf(data: Record<string, unknown>, report: Report): Record<strin
 function assemble(data: Record<string, unknown>, report: Report): Config | null {
   for (const key of Object.keys(data)) if (!topLevelKeys.includes(key)) reportUnknownKey([], key, topLevelKeys, report);
   const serverInput = judged(serverSchema, data.server, ['server'], report);
-  const server = serverInput === null ? null : serverConfig(serverInput);
+  const server = serverInput === null ? null : serverConfig(serverInput, report);
   if (server !== null) checkServer(server, report);
 
   const nodeEntries = entriesOf(data, 'nodes', report);
@@ -133,6 +136,7 @@ function assemble(data: Record<string, unknown>, report: Report): Config | null 
     if (isMap(entry)) checkReferences(entry, path, references, report);
     const input = judged(volumeSchema, entry, path, report);
     const volume = input === null ? null : volumeConfig(input, path, references, report);
+    if (volume !== null && server !== null) checkAccess(volume.access, server, path, report);
     return volume === null ? [] : [{ volume, path }];
   });
   const taken = checkTargets(volumes, report);

@@ -1,7 +1,8 @@
 // A node's entry into the product's form, with what must hold within the one entry: exactly one kind, addresses that
 // can be read, keys that fit the kind.
-import { type NbdAddress, parseHttpUrl, parseNbdUri } from './address.js';
+import { type NbdUri, parseHttpUrl, parseNbdUri } from './address.js';
 import type { HealthSource, NodeConfig } from './config.js';
+import { nodeTls } from './node-tls.js';
 import type { KeyPath } from './problem.js';
 import { type NodeInput, nodeSchema } from './schema.js';
 
@@ -48,13 +49,13 @@ function kindOf(entry: Partial<Record<Kind, unknown>>, path: KeyPath, report: Re
   return given.length === 1 ? given[0] : null;
 }
 
-function nbdAddress(text: string, path: KeyPath, report: Report): NbdAddress | null {
+function nbdAddress(text: string, path: KeyPath, report: Report): NbdUri | null {
   const uri = parseNbdUri(text);
   if (!uri.ok) report([...path, 'nbd'], uri.problem);
   else if (uri.value.export !== '') {
     const right = "write it as a volume's export or in spares, and leave it out here";
     report([...path, 'nbd'], `names the export "${uri.value.export}", but a node's address is its server's: ${right}`);
-  } else return uri.value.address;
+  } else return uri.value;
   return null;
 }
 
@@ -90,11 +91,18 @@ export function nodeConfig(input: NodeInput, path: KeyPath, report: Report): Nod
   if (kind === 'nbd') {
     const spares = input.spares ?? [];
     reportTwice(spares, path, report);
-    const address = nbdAddress(input.nbd ?? '', path, report);
-    return address && { ...common, kind: 'plain', address, spares, zombieMs: input.zombie ?? zombieDefaultMs };
+    const uri = nbdAddress(input.nbd ?? '', path, report);
+    if (uri === null) return null;
+    if (input.tls !== undefined && uri.tls === undefined)
+      report([...path, 'tls'], 'is for nbds:// and nbds+unix://: write the URI so, or remove it', 'key');
+    const tls = nodeTls(input.tls, uri.tls, path, report);
+    return { ...common, kind: 'plain', address: uri.address, tls, spares, zombieMs: input.zombie ?? zombieDefaultMs };
   }
   refusePlainKeys(input, path, report);
-  if (kind === 'embedded') return { ...common, kind: 'embedded', directory: input.embedded?.dir ?? '', zombieMs: 0 };
+  if (kind === 'embedded') {
+    if (input.tls !== undefined) report([...path, 'tls'], 'has no use for a node within the gateway: remove it', 'key');
+    return { ...common, kind: 'embedded', directory: input.embedded?.dir ?? '', tls: null, zombieMs: 0 };
+  }
   const url = agentUrl(input.agent ?? '', path, report);
-  return url === null ? null : { ...common, kind: 'agent', url, zombieMs: 0 };
+  return url === null ? null : { ...common, kind: 'agent', url, tls: nodeTls(input.tls, undefined, path, report), zombieMs: 0 };
 }

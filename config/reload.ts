@@ -62,6 +62,7 @@ function diffServer(before: ServerConfig, after: ServerConfig, diff: ConfigDiff)
   const keys = (['connectionsMax', 'connectionsPerClientMax', 'handshakeMs'] as const)
     .filter((key) => before.nbd[key] !== after.nbd[key])
     .map((key) => `nbd.${key}`);
+  if (!isDeepStrictEqual(before.nbd.tls, after.nbd.tls)) keys.push('nbd.tls');
   if (before.logLevel !== after.logLevel) keys.push('logLevel');
   if (keys.length > 0) diff.live.push({ type: 'server-changed', server: after, keys });
 }
@@ -130,7 +131,7 @@ function diffVolume(before: VolumeConfig, after: VolumeConfig, diff: ConfigDiff)
     const message = 'is its first placement only and has no effect any more: the gateway knows where the volume is; a flip moves it';
     diff.ignored.push({ path: `${path}.node`, message });
   }
-  const keys = (['priority', 'labels'] as string[]).filter((key) => changedKeys(before, after).includes(key));
+  const keys = (['priority', 'labels', 'readOnly', 'access'] as string[]).filter((key) => changedKeys(before, after).includes(key));
   if (before.policy.name !== after.policy.name) keys.push('policy');
   if (keys.length > 0) diff.live.push({ type: 'volume-changed', volume: after, keys });
 }
@@ -161,6 +162,7 @@ function runningConfig(before: Config, after: Config, inUse: InUse): Config {
       connectionsMax: nbd.connectionsMax,
       connectionsPerClientMax: nbd.connectionsPerClientMax,
       handshakeMs: nbd.handshakeMs,
+      tls: nbd.tls,
     },
     logLevel,
   };

@@ -1,6 +1,7 @@
 // The configuration file's shape: every key, its default and its bounds, as zod schemas. What holds between keys
 // (names used twice, references, ports) is in consistency.ts; the product's own form of it in config.ts.
 import { z } from 'zod';
+import { certificateNameProblem, networkProblem } from './access.js';
 import { hostProblem, socketPathProblem } from './address.js';
 import {
   bandwidth,
@@ -43,11 +44,25 @@ const exportName = () =>
     return value.includes('\0') ? 'must not hold a zero byte' : undefined;
   });
 
+const tlsFile = (what: string) => path(`the path of ${what}`).optional();
+
+const serverTlsSchema = section({
+  mode: choice(['off', 'optional', 'required']),
+  certificate: tlsFile('a certificate (PEM)'),
+  key: tlsFile("the certificate's key (PEM)"),
+  clientAuthority: tlsFile("the certificate of the clients' authority (PEM)"),
+  clientCertificates: choice(['none', 'optional', 'required']).optional(),
+  psk: tlsFile('a PSK file (identity:key in each line)'),
+  // Without quotes YAML makes a number of it.
+  minimum: z.preprocess((value) => (typeof value === 'number' ? String(value) : value), choice(['1.2', '1.3'])).default('1.2'),
+});
+
 export const serverSchema = optionalSection({
   nbd: optionalSection({
     host: host().default('127.0.0.1'),
     port: listenPort().default(10809),
     unix: checkedText('must be the path of a socket', socketPathProblem).optional(),
+    tls: serverTlsSchema.optional(),
     limits: optionalSection({
       connections: whole(1, 65_536).default(1024),
       perClient: whole(1, 65_536).default(256),
@@ -70,11 +85,21 @@ const healthSchema = section({
   every: duration(second, hour).prefault('15s'),
 });
 
+const clientTlsSchema = section({
+  authority: tlsFile("the certificate of the node's authority (PEM)"),
+  certificate: tlsFile('our certificate as a client (PEM)'),
+  key: tlsFile("our certificate's key (PEM)"),
+  serverName: host().optional(),
+  psk: tlsFile('a PSK file (identity:key in each line)'),
+  identity: text('must be an identity of the PSK file').optional(),
+});
+
 export const nodeSchema = section({
   id: name("the node's own name"),
   nbd: text('must be an NBD URI such as nbd://127.0.0.1:10911').optional(),
   agent: text('must be the URL of a storage-node agent such as http://127.0.0.1:8091').optional(),
   embedded: section({ dir: path('the path of a directory') }).optional(),
+  tls: clientTlsSchema.optional(),
   zone: name('a zone').default('default'),
   site: name('a site').default('default'),
   capacity: size(mib, 8192 * tib - 1).optional(),
@@ -93,6 +118,14 @@ const labelSchema = z.record(
   },
 );
 
+const accessSchema = section({
+  certificate: checkedText("must be a name in the client's certificate", certificateNameProblem).optional(),
+  psk: checkedText('must be the identity of a pre-shared key', (value) => (value === '' ? 'must not be empty' : undefined)).optional(),
+  address: checkedText('must be an address or network such as 10.0.0.0/24', networkProblem).optional(),
+  unix: z.literal(true, { error: 'must be true: it stands for the Unix socket' }).optional(),
+  readOnly: flag().default(false),
+});
+
 export const volumeSchema = section({
   name: name("the volume's own name"),
   size: size(512, 1024 * tib),
@@ -101,6 +134,8 @@ export const volumeSchema = section({
   policy: text('must be the name of a policy').default('default'),
   priority: whole(0, 1000).default(100),
   labels: labelSchema.default({}),
+  readOnly: flag().default(false),
+  access: list(accessSchema).optional(),
 });
 
 function thresholdError({ input }: { input?: unknown }): string {
@@ -165,6 +200,8 @@ const fileSchema = z.strictObject({
 export const topLevelKeys = Object.keys(fileSchema.shape);
 
 export type ServerInput = z.output<typeof serverSchema>;
+export type ServerTlsInput = z.output<typeof serverTlsSchema>;
+export type ClientTlsInput = z.output<typeof clientTlsSchema>;
 export type NodeInput = z.output<typeof nodeSchema>;
 export type VolumeInput = z.output<typeof volumeSchema>;
 export type PolicyInput = z.output<typeof policySchema>;

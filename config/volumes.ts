@@ -1,5 +1,6 @@
 // What must hold between volumes, nodes and policies: every reference leads somewhere, no two volumes share a target, and
 // the mirrors a policy wants have a node to go to. Decides from the file alone; what nodes really offer is seen later.
+import { accessRules } from './access.js';
 import type { NodeConfig, PolicyConfig, VolumeConfig } from './config.js';
 import { isName, nameRule } from './fields.js';
 import type { Report } from './nodes.js';
@@ -57,8 +58,9 @@ export function volumeConfig(input: VolumeInput, path: KeyPath, references: Refe
       `${formatBytes(input.size)} does not fit on node "${node.id}", whose capacity is ${formatBytes(node.capacityBytes)}`,
     );
   }
-  const { name, priority, labels } = input;
-  return { name, sizeBytes: input.size, node: node.id, export: target, policy, priority, labels };
+  const { name, priority, labels, readOnly } = input;
+  const access = accessRules(input.access, path, report);
+  return { name, sizeBytes: input.size, node: node.id, export: target, policy, priority, labels, readOnly, access };
 }
 
 export interface PlacedVolume {

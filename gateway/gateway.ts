@@ -17,6 +17,7 @@ import { HashPool } from './hashing/hash-pool.js';
 import { Collectors } from './health/collectors.js';
 import { Judge, type Resident } from './health/judge.js';
 import { Exposition } from './metrics/exposition.js';
+import type { Client } from './nbd/export.js';
 import { NbdServer } from './nbd/server.js';
 import { type Listener, listen, NetDialer } from './net-wire.js';
 import { NodeControl } from './placement/node-control.js';
@@ -37,6 +38,8 @@ import { DataDirectory } from './store/data-directory.js';
 import { JournalDirectory } from './store/journal-directory.js';
 import { LatchDirectory } from './store/latch-file.js';
 import { LmdbRecords } from './store/lmdb-records.js';
+import { loadNodeSecurities } from './tls/client-security.js';
+import { loadServerCredentials, type ServerCredentials } from './tls/server-credentials.js';
 
 const CLOSE_GRACE_MS = 5000;
 
@@ -103,12 +106,14 @@ class Gateway implements RunningGateway {
   readonly #volumes = new Map<string, ServedVolume>();
   readonly #used: UsedTargets;
   readonly #world: ServiceWorld;
+  readonly #exports: VolumeExports;
   readonly #nbd: NbdServer;
   readonly #backend: GatewayBackend;
   #config: Config;
   #api: ApiServer | null = null;
   #metrics: Exposition | null = null;
   #listeners: Listener[] = [];
+  #credentials: ServerCredentials | null = null;
   #started = false;
   #closing: Promise<void> | null = null;
   #reloading: Promise<unknown> = Promise.resolve();
@@ -174,11 +179,15 @@ class Gateway implements RunningGateway {
       fact: (name, fact) => this.#fact(name, fact),
       opened: (served) => this.#opened(served),
     };
+    this.#exports = new VolumeExports(this.#volumes, (name, client) => this.#refused(name, client));
+    const { connectionsMax, connectionsPerClientMax, handshakeMs } = config.server.nbd;
     this.#nbd = new NbdServer({
-      exports: new VolumeExports(this.#volumes),
+      exports: this.#exports,
       clock: this.#clock,
       log: this.#log,
-      ...config.server.nbd,
+      connectionsMax,
+      connectionsPerClientMax,
+      handshakeMs,
     });
     this.#backend = new GatewayBackend({
       events: this.#events,
@@ -195,7 +204,10 @@ class Gateway implements RunningGateway {
 
   async start(): Promise<void> {
     const { server } = this.#config;
-    await this.#fleet.configure(this.#config);
+    const credentials = await loadServerCredentials(server.nbd.tls, this.#clock.wallMs());
+    if (!credentials.ok) throw new Error(`server.nbd.tls: ${credentials.message}`);
+    this.#useTls(credentials.value);
+    await this.#fleet.configure(this.#config, await loadNodeSecurities(this.#config.nodes));
     await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
     // Verdicts in force come before the volumes they concern.
     this.#judge.start();
@@ -269,6 +281,11 @@ class Gateway implements RunningGateway {
   async #reload(): Promise<Outcome<ReloadReport>> {
     const loaded = await readConfig(this.#options.configFile);
     if (!loaded.ok) return refuse('config-invalid', loaded.problems.map(formatProblem).join('\n'));
+    // Certificates and keys are read again even where their names stay.
+    const credentials = await loadServerCredentials(loaded.config.server.nbd.tls, this.#clock.wallMs());
+    if (!credentials.ok) return refuse('reload-refused', `server.nbd.tls: ${credentials.message}`);
+    const securities = await loadNodeSecurities(loaded.config.nodes);
+    for (const [{ id }, security] of securities) if (!security.ok) return refuse('reload-refused', `nodes.${id}.tls: ${security.message}`);
     const inUse = new Map<string, string[]>();
     for (const served of this.#volumes.values()) {
       for (const { target } of served.targets()) inUse.set(target.node, [...(inUse.get(target.node) ?? []), served.name]);
@@ -276,10 +293,12 @@ class Gateway implements RunningGateway {
     const attached = new Set([...this.#volumes.values()].filter((served) => served.clients().length > 0).map((served) => served.name));
     const diff = diffConfig(this.#config, loaded.config, { nodes: inUse, attached });
     if (diff.refusals.length > 0) return refuse('reload-refused', diff.refusals.map(sayRemark).join('\n'));
+    const filesChanged = credentials.value.fingerprint !== this.#credentials?.fingerprint;
     this.#config = diff.running;
+    this.#useTls(credentials.value);
     this.#nbd.setLimits(this.#config.server.nbd);
     this.#options.log.setLevel(this.#config.server.logLevel);
-    await this.#fleet.configure(this.#config);
+    await this.#fleet.configure(this.#config, securities);
     await this.#collectors.use(sourcesOf(this.#config, this.#fleet));
     const named = this.#lookForOthers();
     for (const [name, served] of this.#volumes) {
@@ -295,10 +314,15 @@ class Gateway implements RunningGateway {
       if (served === undefined) this.#serve(volume);
       else served.configure(volume);
     }
+    this.#enforceAccess();
     this.#predictor.judgeBy(policiesInUse(this.#config));
     this.#judge.judgeAgain();
     this.#protection.policiesChanged();
-    const changes = [...diff.live.map(sayChange), ...[...diff.ignored, ...diff.restart].map(sayRemark)];
+    const changes = [
+      ...diff.live.map(sayChange),
+      ...(filesChanged ? ['server: certificates or keys'] : []),
+      ...[...diff.ignored, ...diff.restart].map(sayRemark),
+    ];
     this.#events.publish({
       type: 'config.reloaded',
       level: 'info',
@@ -309,6 +333,28 @@ class Gateway implements RunningGateway {
       details: { changes },
     });
     return { ok: true, value: { changes } };
+  }
+
+  /** For connections from now on; sessions that are there go on as they are. */
+  #useTls(credentials: ServerCredentials): void {
+    this.#credentials = credentials;
+    this.#nbd.setTls(credentials.served);
+    for (const warning of credentials.warnings) this.#log.warn({ warning }, 'server.nbd.tls');
+  }
+
+  /** Sessions of clients that may no longer do what they can: a key that is gone proves nothing any more, either. */
+  #enforceAccess(): void {
+    const security = this.#credentials?.served?.security ?? null;
+    this.#nbd.enforce((name, client, readOnly) => {
+      const stale = client.tls?.identity != null && security !== null && !security.knows(client.tls.identity);
+      const who = stale ? { ...client, tls: { ...client.tls!, identity: null } } : client;
+      return this.#exports.mayStay(name, who, readOnly);
+    });
+  }
+
+  #refused(name: string, { peer, tls }: Client): void {
+    this.#nbd.counters.refused += 1;
+    this.#log.warn({ client: peer, identity: tls?.identity, names: tls?.names, export: name }, 'client refused: the volume is not for it');
   }
 
   #serve(config: VolumeConfig): void {

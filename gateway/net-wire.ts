@@ -1,8 +1,10 @@
-// Wires over node:net: dials and accepts TCP and Unix sockets. Turns the stream's many ways to end into the one
-// `close` of WireHandlers, and never lets a socket's error escape. Knows no protocol.
+// Wires over node:net: dials and accepts TCP and Unix sockets, and has them go on in TLS. Turns the stream's many ways to
+// end into the one `close` of WireHandlers, and never lets a socket's error escape. Knows no protocol.
+import assert from 'node:assert/strict';
 import { lstat, unlink } from 'node:fs/promises';
 import { type AddressInfo, createServer, type NetConnectOpts, type Server, Socket } from 'node:net';
-import { type Dialer, describeAddress, type Wire, type WireAddress, type WireHandlers } from './wire.js';
+import { PacedWriter } from './paced-writer.js';
+import { type Dialer, describeAddress, type Security, type Wire, type WireAddress, type WireHandlers } from './wire.js';
 
 /** Idle time after which the system probes whether the other end still exists. */
 const KEEPALIVE_MS = 10_000;
@@ -12,7 +14,11 @@ const END_IDLE_MS = 3000;
 class NetWire implements Wire {
   readonly peer: string;
   #socket: Socket;
+  #handlers: WireHandlers | null = null;
   #error: Error | null = null;
+  #security: Security | null = null;
+  /** In TLS alone: a plain socket takes what it is given. */
+  #paced: PacedWriter | null = null;
 
   constructor(socket: Socket, peer: string) {
     this.#socket = socket;
@@ -24,33 +30,75 @@ class NetWire implements Wire {
   /** Once, right after construction, before the event loop can deliver anything. */
   attach(handlers: WireHandlers): void {
     const socket = this.#socket;
+    this.#handlers = handlers;
     if (handlers.open) socket.on('connect', () => handlers.open!());
     socket.on('data', (chunk: Buffer) => handlers.data(chunk));
     socket.on('drain', () => handlers.drain());
+    this.#watchEnd(socket);
+  }
+
+  /** How `socket` ends, unless another has taken its place. */
+  #watchEnd(socket: Socket): void {
+    const handlers = this.#handlers!;
     socket.on('end', () => {
+      if (socket !== this.#socket) return;
       if (handlers.end) handlers.end();
       else socket.destroy();
     });
     socket.on('error', (error) => {
-      this.#error ??= error;
+      this.#error ??= this.#security?.explain(error) ?? error;
     });
-    socket.on('close', () => handlers.close(this.#error));
+    socket.on('close', () => {
+      if (socket === this.#socket) handlers.close(this.#error);
+    });
+  }
+
+  secure(last: Buffer, security: Security): void {
+    assert(this.#security === null, 'a wire is secured once');
+    this.#security = security;
+    const plain = this.#socket;
+    plain.pause();
+    plain.removeAllListeners('data');
+    plain.removeAllListeners('drain');
+    plain.write(last, (error) => {
+      if (!error && !plain.destroyed) this.#goOn(plain, security);
+    });
+  }
+
+  /** Everything that was written in plain has left: the rest of the stream is TLS, also what has come meanwhile. */
+  #goOn(plain: Socket, security: Security): void {
+    const handlers = this.#handlers!;
+    let known = false;
+    const secured = security.take(plain, (peer) => {
+      if (secured.destroyed) return;
+      known = true;
+      handlers.secured?.(peer);
+    });
+    this.#socket = secured;
+    secured.on('data', (chunk: Buffer) => {
+      assert(known, 'nothing is taken from who is not known yet');
+      handlers.data(chunk);
+    });
+    this.#paced = new PacedWriter(secured, () => handlers.drain());
+    this.#watchEnd(secured);
   }
 
   get queuedBytes(): number {
-    return this.#socket.writableLength;
+    return this.#paced === null ? this.#socket.writableLength : this.#paced.queuedBytes;
   }
 
   write(bytes: Buffer): boolean {
-    return this.#socket.write(bytes);
+    return this.#paced === null ? this.#socket.write(bytes) : this.#paced.write(bytes);
   }
 
   cork(): void {
-    this.#socket.cork();
+    if (this.#paced === null) this.#socket.cork();
+    else this.#paced.cork();
   }
 
   uncork(): void {
-    this.#socket.uncork();
+    if (this.#paced === null) this.#socket.uncork();
+    else this.#paced.uncork();
   }
 
   pause(): void {
@@ -62,7 +110,8 @@ class NetWire implements Wire {
   }
 
   end(): void {
-    this.#socket.end();
+    if (this.#paced === null) this.#socket.end();
+    else this.#paced.end();
     // The other end may hang: then nobody would ever close.
     this.#socket.setTimeout(END_IDLE_MS, () => this.#socket.destroy());
   }

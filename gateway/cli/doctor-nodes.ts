@@ -15,6 +15,7 @@ import type { Negotiated } from '../nbd/client-handshake.js';
 import { NetDialer } from '../net-wire.js';
 import type { NodeFacts } from '../placement/node-facts.js';
 import { featuresOf, findMismatch } from '../upstream/features.js';
+import { loadNodeSecurity } from '../tls/client-security.js';
 import { Link } from '../upstream/link.js';
 import { describeAddress, type WireAddress } from '../wire.js';
 import { type DoctorFinding, ok, problem, warning } from './doctor-finding.js';
@@ -89,15 +90,22 @@ function factsOf(node: NodeConfig, copies: number, { state, reason, capacityByte
 async function lookAtPlain(node: NodeConfig & { kind: 'plain' }, copies: KnownCopy[], world: DoctorWorld): Promise<Looked> {
   const findings: DoctorFinding[] = [];
   const looked: Looked = { findings, state: 'unknown', reason: null, capacityBytes: null, freeBytes: null, spares: [] };
+  const security = await loadNodeSecurity(node);
+  if (!security.ok) {
+    Object.assign(looked, { state: 'down', reason: security.message });
+    findings.push(problem(`node ${node.id}, TLS`, security.message, "correct the node's tls section, or restore the file"));
+    return looked;
+  }
+  const address: WireAddress = { ...node.address, security: security.value ?? undefined };
   const used = new Map(copies.map((copy) => [copy.target.export, copy]));
   for (const name of new Set([...used.keys(), ...node.spares])) {
     const copy = used.get(name) ?? null;
-    const found = await probeExport(new NetDialer(), world.clock, node.address, name);
+    const found = await probeExport(new NetDialer(), world.clock, address, name);
     if (found.ok) {
       looked.state = 'up';
       if (copy === null) looked.spares.push({ export: name, sizeBytes: found.value.sizeBytes });
       findings.push(...judgeExport(node.id, name, found.value, copy));
-      if (copy !== null && !(await refusesAnother(node.address, name, world.clock))) findings.push(openToOthers(node, name));
+      if (copy !== null && !(await refusesAnother(address, name, world.clock))) findings.push(openToOthers(node, name));
     } else if (copy !== null && world.serving) {
       findings.push(ok(subjectOf(node.id, name), `it takes no connection besides the gateway's (${found.message})`));
     } else {
@@ -229,7 +237,14 @@ async function lookAtAgent(node: NodeConfig & { kind: 'agent' }, copies: KnownCo
       ok(subject, `its agent answers, version ${info.value.version}, ${formatBytes(freeBytes)} of ${formatBytes(capacityBytes)} free`),
     );
     findings.push(...(await lookAtClock(node, world.clock)));
-    for (const copy of copies) findings.push(...(await lookAtOwned(agent, agent.nbdAddress(info.value), node.id, copy, world)));
+    const security = await loadNodeSecurity(node);
+    if (!security.ok) {
+      Object.assign(looked, { state: 'down', reason: security.message });
+      findings.push(problem(`${subject}, TLS`, security.message, "correct the node's tls section, or restore the file"));
+      return looked;
+    }
+    const address: WireAddress = { ...agent.nbdAddress(info.value), security: security.value ?? undefined };
+    for (const copy of copies) findings.push(...(await lookAtOwned(agent, address, node.id, copy, world)));
     return looked;
   } finally {
     await agent.close();

@@ -8,6 +8,7 @@ import type { NodeFacts } from '../placement/node-facts.js';
 
 import type { Requirements } from '../upstream/features.js';
 import { type TargetMemory, Upstream, type UpstreamEvents } from '../upstream/upstream.js';
+import type { NodeSecurities } from '../tls/client-security.js';
 import type { Dialer } from '../wire.js';
 import { StorageNode } from './node.js';
 
@@ -30,8 +31,11 @@ export class Fleet {
     this.#world = world;
   }
 
-  /** Takes up the configuration's nodes: those that are new are started, those that are gone are let go. */
-  async configure(config: Config): Promise<void> {
+  /**
+   * Takes up the configuration's nodes: those that are new are started, those that are gone are let go. What `securities` says holds for
+   * connections from now on.
+   */
+  async configure(config: Config, securities: NodeSecurities): Promise<void> {
     const named = new Set(config.nodes.map((node) => node.id));
     for (const [id, node] of this.#nodes) {
       if (named.has(id)) continue;
@@ -43,10 +47,13 @@ export class Fleet {
       const known = this.#nodes.get(nodeConfig.id);
       if (known !== undefined && samePlace(known.config, nodeConfig)) {
         known.config = nodeConfig;
+        const changed = securities.get(nodeConfig);
+        if (changed !== undefined) known.secure(changed);
         continue;
       }
       await known?.stop();
       const node = new StorageNode(nodeConfig, this.#world);
+      node.secure(securities.get(nodeConfig) ?? refuse('tls-file', 'what it needs for TLS was not read'));
       this.#nodes.set(nodeConfig.id, node);
       fresh.push(node);
     }

@@ -7,11 +7,11 @@ import type { Clock, Log } from '../../replication/world.js';
 import { type RunningAgent, startAgent } from '../agent/agent.js';
 import type { AgentInfo } from '../agent/agent-schema.js';
 import { AgentClient } from '../agent/client.js';
-import type { TargetRef } from '../control.js';
+import type { Outcome, TargetRef } from '../control.js';
 import type { IoMeter } from '../health/oracle.js';
 import { LatencyHistogram } from '../metrics/histogram.js';
 import type { Upstream } from '../upstream/upstream.js';
-import type { Dialer, WireAddress } from '../wire.js';
+import type { Dialer, Security, WireAddress } from '../wire.js';
 import { probeExport } from './probe.js';
 
 export interface IoTotals {
@@ -38,6 +38,9 @@ export class StorageNode implements IoMeter {
   #client: AgentClient | null = null;
   #embedded: RunningAgent | null = null;
   #embeddedProblem: string | null = null;
+  /** Null: plain. */
+  #security: Security | null = null;
+  #securityProblem: string | null = null;
   #info: AgentInfo | null = null;
   #state: 'up' | 'down' | 'unknown' = 'unknown';
   #reason: string | null = 'not asked yet';
@@ -124,8 +127,21 @@ export class StorageNode implements IoMeter {
     await this.#embedded?.close();
   }
 
+  /** What its connections are dialled with from now on. Without what it needs for TLS it is not dialled at all. */
+  secure(loaded: Outcome<Security | null>): void {
+    this.#security = loaded.ok ? loaded.value : null;
+    this.#securityProblem = loaded.ok ? null : loaded.message;
+    if (!loaded.ok) this.#log.error({ node: this.id, reason: loaded.message }, 'a node cannot be reached for want of what TLS needs');
+  }
+
   /** Where an export of this node is served; a sentence when nobody knows. */
   address(): WireAddress | string {
+    if (this.#securityProblem !== null) return this.#securityProblem;
+    const address = this.#plainAddress();
+    return typeof address === 'string' || this.#security === null ? address : { ...address, security: this.#security };
+  }
+
+  #plainAddress(): WireAddress | string {
     if (this.config.kind === 'plain') return this.config.address;
     if (this.#embeddedProblem !== null) return this.#embeddedProblem;
     if (this.#info === null || this.#client === null) {
@@ -137,7 +153,9 @@ export class StorageNode implements IoMeter {
   /** Asks the node how it is. */
   async look(): Promise<void> {
     if (this.config.kind === 'plain') {
-      await this.#probeSpares(this.config.address, this.config.spares);
+      const address = this.address();
+      if (typeof address === 'string') this.#enter('down', address);
+      else await this.#probeSpares(address, this.config.spares);
       return;
     }
     if (this.#client === null) {

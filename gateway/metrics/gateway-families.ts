@@ -57,6 +57,18 @@ const GATEWAY_FAMILIES: Family[] = [
     values: ({ gateway }) => [one({}, gateway.nbd.handshakesFailed)],
   },
   {
+    name: 'forestall_nbd_tls_handshakes_total',
+    type: 'counter',
+    help: 'TLS handshakes with NBD clients that were completed.',
+    values: ({ gateway }) => [one({}, gateway.nbd.secured)],
+  },
+  {
+    name: 'forestall_nbd_clients_refused_total',
+    type: 'counter',
+    help: 'Refusals of NBD clients for who they are: a certificate does not count, or a volume is not for them.',
+    values: ({ gateway }) => [one({}, gateway.nbd.refused)],
+  },
+  {
     name: 'forestall_nbd_violations_total',
     type: 'counter',
     help: 'NBD sessions cut off because the client broke the protocol.',

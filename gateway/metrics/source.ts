@@ -33,7 +33,15 @@ export interface GatewayMetrics {
   version: string;
   ready: boolean;
   events: { info: number; warning: number; alert: number; unwritten: number };
-  nbd: { sessions: number; accepted: number; turnedAway: number; handshakesFailed: number; violations: number };
+  nbd: {
+    sessions: number;
+    accepted: number;
+    turnedAway: number;
+    handshakesFailed: number;
+    secured: number;
+    refused: number;
+    violations: number;
+  };
 }
 
 export interface MetricsSource {

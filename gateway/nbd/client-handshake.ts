@@ -31,6 +31,8 @@ export interface ClientWishes {
   exportName: string;
   /** Structured replies and with them base:allocation; default true. */
   structured?: boolean;
+  /** STARTTLS before anything else, and nothing without it. Default false. */
+  tls?: boolean;
 }
 
 export interface Negotiated {
@@ -47,7 +49,7 @@ export interface Negotiated {
 }
 
 /**
- * Codes of a refusal: `export-unknown`, `tls-required`, `policy`, `shutting-down`, `block-size-required`, `refused`
+ * Codes of a refusal: `export-unknown`, `tls-required`, `tls-refused` (we want TLS and the server does not), `policy`, `shutting-down`, `block-size-required`, `refused`
  * (the server said no), `not-nbd`, `protocol-error` (the server broke the protocol).
  */
 export interface ClientStep {
@@ -55,9 +57,11 @@ export interface ClientStep {
   send: Buffer[];
   /** Null while the handshake goes on. Nothing may be received after it. */
   outcome: Outcome<Negotiated> | null;
+  /** Go on in TLS and say so with `secured`; nothing may be received before. */
+  starttls?: true;
 }
 
-type State = 'greeting' | 'option' | 'export-name' | 'over';
+type State = 'greeting' | 'option' | 'securing' | 'export-name' | 'over';
 
 export class ClientHandshake {
   #inbox = new Inbox();
@@ -83,9 +87,22 @@ export class ClientHandshake {
 
   receive(chunk: Buffer): ClientStep {
     assert(this.#state !== 'over', 'nothing is received after the outcome');
+    assert(this.#state !== 'securing', 'nothing is received between STARTTLS and TLS');
     this.#inbox.append(chunk);
     while (this.#outcome === null && this.#advance());
-    const step = { send: this.#send, outcome: this.#outcome };
+    return this.#step();
+  }
+
+  /** The answer to a `starttls` step. */
+  secured(): ClientStep {
+    assert(this.#state === 'securing', 'secured without having been asked');
+    this.#askFirst();
+    return this.#step();
+  }
+
+  #step(): ClientStep {
+    const step: ClientStep = { send: this.#send, outcome: this.#outcome };
+    if (this.#state === 'securing' && this.#outcome === null) step.starttls = true;
     this.#send = [];
     if (this.#outcome !== null) this.#state = 'over';
     return step;
@@ -100,7 +117,7 @@ export class ClientHandshake {
         return this.#takeOptionReply();
       case 'export-name':
         return this.#takeExportReply();
-      case 'over':
+      default:
         return false;
     }
   }
@@ -125,10 +142,29 @@ export class ClientHandshake {
     const answer = Buffer.alloc(SIZE.CLIENT_FLAGS);
     writeUint32(answer, 0, flags & (HANDSHAKE_FLAG.FIXED_NEWSTYLE | HANDSHAKE_FLAG.NO_ZEROES));
     this.#send.push(answer);
-    if (!fixed) this.#askExportName();
-    else if (this.#wishes.structured ?? true) this.#ask(OPTION.STRUCTURED_REPLY, Buffer.alloc(0));
-    else this.#askGo();
+    if (this.#wishes.tls && !fixed) return this.#fail('tls-refused', 'the server is too old for TLS, and without it nothing is said');
+    if (this.#wishes.tls) this.#ask(OPTION.STARTTLS, Buffer.alloc(0));
+    else if (!fixed) this.#askExportName();
+    else this.#askFirst();
     return true;
+  }
+
+  #askFirst(): void {
+    if (this.#wishes.structured ?? true) this.#ask(OPTION.STRUCTURED_REPLY, Buffer.alloc(0));
+    else this.#askGo();
+  }
+
+  #onStartTls(type: number, data: Buffer): boolean {
+    if (isErrorReply(type)) {
+      const said = data.length > 0 ? ` (the server says: ${data.toString('utf8').slice(0, 200)})` : '';
+      return this.#fail('tls-refused', `the server does not speak TLS, and without it nothing is said${said}`);
+    }
+    if (type !== OPTION_REPLY.ACK) return this.#failUnexpected(type);
+    // An attacker could have put it there, to be taken for what the server says in TLS.
+    if (this.#inbox.available > 0)
+      return this.#fail('protocol-error', `${this.#inbox.available} bytes in plain behind the answer to STARTTLS`);
+    this.#state = 'securing';
+    return false;
   }
 
   #takeOptionReply(): boolean {
@@ -150,6 +186,7 @@ export class ClientHandshake {
     if (this.#replies > REPLIES_PER_OPTION_MAX)
       return this.#fail('protocol-error', `more than ${REPLIES_PER_OPTION_MAX} replies to one option`);
     if (type === OPTION_REPLY.ACK && length > 0) return this.#fail('protocol-error', `an ACK with ${length} bytes of data`);
+    if (option === OPTION.STARTTLS) return this.#onStartTls(type, data);
     if (option === OPTION.STRUCTURED_REPLY) return this.#onStructuredReply(type, data);
     if (option === OPTION.SET_META_CONTEXT) return this.#onMetaContext(type, data);
     return this.#onGo(type, data);

@@ -1,10 +1,11 @@
 // One client's connection from its first byte to its last: handshake, attaching the export, session, and the deadlines
 // around them. Detaches an export exactly once, after the session's last request was answered. The rules of the
 // protocol are elsewhere (server-handshake.ts, session.ts); here they meet wire, clock and export table.
+import assert from 'node:assert/strict';
 import type { Clock, Log, Timer } from '../../replication/world.js';
-import type { Wire, WireHandlers } from '../wire.js';
-import type { Attachment, ExportTable } from './export.js';
-import { ServerHandshake, type ServerStep } from './server-handshake.js';
+import type { Security, TlsPeer, Wire, WireHandlers } from '../wire.js';
+import type { Attachment, Client, ExportTable } from './export.js';
+import { ServerHandshake, type ServerStep, type TlsMode } from './server-handshake.js';
 import { Session, type SessionWorld } from './session.js';
 
 /** Answers to options the wire may hold before no more options are read. */
@@ -18,20 +19,38 @@ export interface ConnectionWorld extends SessionWorld {
   exports: ExportTable;
   clock: Clock;
   log: Log;
-  /** For the whole handshake, waiting for the export to be attached excepted. */
+  /** For the whole handshake, that of TLS included, waiting for the export to be attached excepted. */
   handshakeMs: number;
+  /** Null: off. */
+  tls: ServedTls | null;
   /** Nothing of the connection is left. */
   over(connection: Connection): void;
+}
+
+/** Whether a client that is attached may stay so. */
+export type Judge = (exportName: string, client: Client, readOnly: boolean) => boolean;
+
+/** What a server has for STARTTLS. */
+export interface ServedTls {
+  mode: TlsMode;
+  security: Security;
 }
 
 export class Connection implements WireHandlers {
   readonly lane: number;
   readonly client: string;
+  /** As it is now: a plain client may become a secured one. */
+  who: Client;
   #world: ConnectionWorld;
   #wire: Wire;
+  /** What was there when it came: a client is never told one thing and then another. */
+  #tls: ServedTls | null;
   /** Null once the transmission has begun. */
   #handshake: ServerHandshake | null;
   #attaching = false;
+  #securing = false;
+  /** What changed while the export was being attached. */
+  #judge: Judge | null = null;
   #late = false;
   #shuttingDown = false;
   #attachment: Attachment | null = null;
@@ -47,8 +66,12 @@ export class Connection implements WireHandlers {
     this.#wire = wire;
     this.lane = lane;
     this.client = wire.peer;
+    this.who = { peer: wire.peer, tls: null };
     this.#world = world;
-    const handshake = new ServerHandshake(world.exports);
+    assert(world.tls === null || wire.secure !== undefined, 'TLS is served over wires that can have it');
+    this.#tls = world.tls;
+    const inSight = { names: () => world.exports.names(this.who), find: (name: string) => world.exports.find(name, this.who) };
+    const handshake = new ServerHandshake(inSight, this.#tls?.mode);
     this.#handshake = handshake;
     this.#timer = world.clock.after(world.handshakeMs, () => this.#onDeadline());
     wire.write(handshake.greeting());
@@ -66,6 +89,20 @@ export class Connection implements WireHandlers {
   data(chunk: Buffer): void {
     if (this.#session !== null) this.#session.receive(chunk);
     else if (this.#handshake !== null && this.#reason === null) this.#take(this.#handshake, this.#handshake.receive(chunk));
+  }
+
+  secured(peer: TlsPeer): void {
+    if (this.#handshake === null || this.#reason !== null) return;
+    this.#securing = false;
+    this.who = { peer: this.client, tls: peer };
+    const { protocol, cipher, identity, names, flaw } = peer;
+    this.#world.counters.secured += 1;
+    this.#world.log.debug({ lane: this.lane, client: this.client, protocol, cipher, identity, names }, 'TLS established');
+    if (flaw !== null) {
+      this.#world.counters.refused += 1;
+      this.#world.log.warn({ lane: this.lane, client: this.client, reason: flaw }, 'client refused: its certificate does not count');
+    }
+    this.#take(this.#handshake, this.#handshake.secured(flaw === null ? null : `you get nothing on this server: ${flaw}`));
   }
 
   drain(): void {
@@ -89,7 +126,8 @@ export class Connection implements WireHandlers {
       this.#session.closed();
     } else {
       this.#world.counters.handshakesFailed += 1;
-      this.#world.log.debug({ lane: this.lane, client: this.client, reason }, 'handshake not completed');
+      if (this.#securing) this.#world.log.info({ lane: this.lane, client: this.client, reason }, 'TLS not established');
+      else this.#world.log.debug({ lane: this.lane, client: this.client, reason }, 'handshake not completed');
       if (!this.#attaching) this.#world.over(this);
     }
   }
@@ -106,6 +144,19 @@ export class Connection implements WireHandlers {
     }
   }
 
+  /** `judge` says whether the export may still be used so: if not, what is in flight is answered, and then the client has to attach again. */
+  enforce(judge: Judge): void {
+    if (this.#attaching) this.#judge = judge;
+    const target = this.#attachment?.export;
+    if (target === undefined || this.#reason !== null || judge(target.name, this.who, target.features.readOnly)) return;
+    this.#world.counters.refused += 1;
+    this.#world.log.warn(
+      { lane: this.lane, client: this.client, export: target.name },
+      'host may not use the export any more: its session is closed',
+    );
+    this.shutDown();
+  }
+
   /** Closes at once; requests in flight go unanswered. */
   destroy(reason: string): void {
     this.#reason ??= reason;
@@ -113,6 +164,11 @@ export class Connection implements WireHandlers {
   }
 
   #take(handshake: ServerHandshake, step: ServerStep): void {
+    if (step.next.kind === 'starttls') {
+      this.#securing = true;
+      this.#wire.secure!(Buffer.concat(step.send), this.#tls!.security);
+      return;
+    }
     this.#wire.cork();
     let ready = true;
     for (const bytes of step.send) if (!this.#wire.write(bytes)) ready = false;
@@ -138,7 +194,7 @@ export class Connection implements WireHandlers {
     this.#attaching = true;
     let refusal: string | null = null;
     try {
-      this.#attachment = (await this.#world.exports.attach(name, { lane: this.lane, client: this.client })) ?? null;
+      this.#attachment = (await this.#world.exports.attach(name, { lane: this.lane, client: this.client, who: this.who })) ?? null;
     } catch (error) {
       refusal = (error as Error).message;
       this.#world.log.warn({ lane: this.lane, client: this.client, export: name, reason: refusal }, 'export refused');
@@ -150,6 +206,10 @@ export class Connection implements WireHandlers {
       return;
     }
     this.#resume();
+    if (this.#judge !== null && this.#attachment !== null && !this.#judge(name, this.who, this.#attachment.export.features.readOnly)) {
+      this.#detach();
+      refusal = 'who may use it has just changed: attach again';
+    }
     if (this.#shuttingDown) {
       this.#detach();
       refusal = 'the server is shutting down';

@@ -17,6 +17,9 @@ export class ServerCounters {
   /** Handshakes that reached transmission, and those that ended before it. */
   attached = 0;
   handshakesFailed = 0;
+  /** TLS handshakes that were completed, and clients that were not who they have to be, or asked for an export that is not for them. */
+  secured = 0;
+  refused = 0;
   /** Sessions cut off because the client broke the protocol. */
   violations = 0;
 }

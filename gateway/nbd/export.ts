@@ -1,6 +1,7 @@
 // What an NBD server offers under a name, and the table it asks. The gateway's volumes and the agent's files
 // implement these; the server and its sessions know nothing else of them.
 import type { Device } from '../../replication/device.js';
+import type { TlsPeer } from '../wire.js';
 import type { KnownContext } from './meta-context.js';
 
 export interface ExportFeatures {
@@ -39,15 +40,23 @@ export interface Attachment {
   detach(): void;
 }
 
+/** Who asks. */
+export interface Client {
+  /** Its end of the wire: `127.0.0.1:43122`, `unix`. */
+  peer: string;
+  /** What it has proved to be; null: it speaks in plain. */
+  tls: TlsPeer | null;
+}
+
 export interface ExportTable {
-  /** Names a client may see, sorted. */
-  names(): string[];
-  /** INFO: looks without attaching. Undefined: no such export. */
-  find(name: string): Export | undefined;
+  /** Names this client may see, sorted. */
+  names(client: Client): string[];
+  /** INFO: looks without attaching. Undefined: no such export, or none for this client, which must not learn the difference. */
+  find(name: string, client: Client): Export | undefined;
   /**
    * GO and EXPORT_NAME: resolves when the export can be used (an agent may have to wait for older requests to end).
-   * `lane` is the session's number, `client` its peer's name. Undefined: no such export.
+   * `lane` is the session's number, `client` its peer's name, `who` who that is. Undefined: as with `find`.
    * Rejects with an Error whose message is the reason for the client when the export exists and cannot be used now.
    */
-  attach(name: string, session: { lane: number; client: string }): Promise<Attachment | undefined>;
+  attach(name: string, session: { lane: number; client: string; who: Client }): Promise<Attachment | undefined>;
 }

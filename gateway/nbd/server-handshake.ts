@@ -1,11 +1,12 @@
 // The server's side of the NBD handshake: bytes in, bytes to send and the next step out. Stays in step with a client
 // whatever it asks: what is unknown or malformed is drained and refused, what is too long to be honest ends the
 // connection, and no more than one option is ever held. Touches no export before the client asks to use it (INFO and
-// GO look it up); attaching is a step of the owner, because it may take time.
+// GO look it up); attaching is a step of the owner, because it may take time, and so is TLS: nothing that came before it
+// counts after it.
 import assert from 'node:assert/strict';
 import { type HeaderStyle, readUint32, writeUint16, writeUint32 } from './codec.js';
 import { HANDSHAKE_FLAG, NBD_MAGIC, OPTION, OPTION_MAGIC, OPTION_REPLY, OPTION_REPLY_MAGIC, SIZE } from './constants.js';
-import type { Export, ExportTable } from './export.js';
+import type { Export } from './export.js';
 import { encodeExportReply, encodeInfos, transmissionFlags } from './export-info.js';
 import { Inbox } from './inbox.js';
 import { contextsOf, type SelectedContext } from './meta-context.js';
@@ -36,6 +37,8 @@ export type ServerNext =
   | { kind: 'read' }
   /** Attach the export and say so with `attached`. */
   | { kind: 'attach'; name: string }
+  /** Send what is to be sent, go on in TLS and say so with `secured`. */
+  | { kind: 'starttls' }
   | { kind: 'transmit'; agreement: Agreement }
   /** Send what is to be sent, then close. */
   | { kind: 'close'; reason: string };
@@ -47,10 +50,19 @@ export interface ServerStep {
 
 const READ: ServerNext = { kind: 'read' };
 
-type State = 'flags' | 'option' | 'data' | 'drain' | 'attaching' | 'over';
+type State = 'flags' | 'option' | 'data' | 'drain' | 'attaching' | 'securing' | 'over';
+
+/** Whether STARTTLS is to be had, and whether anything else is before it. */
+export type TlsMode = 'off' | 'optional' | 'required';
+
+/** Of the table of exports, what a client may see of it. */
+export interface ExportsInSight {
+  names(): string[];
+  find(name: string): Export | undefined;
+}
 
 export class ServerHandshake {
-  #table: Pick<ExportTable, 'names' | 'find'>;
+  #table: ExportsInSight;
   #inbox = new Inbox();
   #state: State = 'flags';
   #send: Buffer[] = [];
@@ -66,9 +78,14 @@ export class ServerHandshake {
   /** Names of the contexts that were selected, and for which export. */
   #selected: { name: string; contexts: string[] } | null = null;
   #shuttingDown = false;
+  #tlsMode: TlsMode;
+  #secured = false;
+  /** Why a secured client gets nothing here. */
+  #refusal: string | null = null;
 
-  constructor(table: Pick<ExportTable, 'names' | 'find'>) {
+  constructor(table: ExportsInSight, tlsMode: TlsMode = 'off') {
     this.#table = table;
+    this.#tlsMode = tlsMode;
   }
 
   /** The first bytes, to be sent unasked. */
@@ -90,6 +107,7 @@ export class ServerHandshake {
   /** While an export is being attached, what arrives is only kept: the owner should pause the wire. */
   receive(chunk: Buffer): ServerStep {
     assert(this.#state !== 'over', 'nothing is received after the last step');
+    assert(this.#state !== 'securing', 'nothing is received between STARTTLS and TLS');
     this.#inbox.append(chunk);
     return this.#run();
   }
@@ -119,11 +137,20 @@ export class ServerHandshake {
     return this.#run();
   }
 
+  /** The answer to a `starttls` step: what comes now is encrypted. With `refusal` the client is told that, whatever it asks. */
+  secured(refusal: string | null): ServerStep {
+    assert(this.#state === 'securing', 'secured without having been asked');
+    this.#secured = true;
+    this.#refusal = refusal;
+    this.#state = 'option';
+    return this.#run();
+  }
+
   #run(): ServerStep {
     while (this.#next === READ && this.#advance());
     const step = { send: this.#send, next: this.#next };
     this.#send = [];
-    if (step.next.kind === 'attach') this.#next = READ;
+    if (step.next.kind === 'attach' || step.next.kind === 'starttls') this.#next = READ;
     return step;
   }
 
@@ -191,6 +218,7 @@ export class ServerHandshake {
     this.#state = 'option';
     if (this.#option === OPTION.SET_META_CONTEXT) this.#selected = null;
     if (this.#shuttingDown) this.#refuseForGood();
+    else if (this.#isRefused()) this.#refuseAnyway();
     else if (isSupported(this.#option)) this.#refuse(OPTION_REPLY.ERR_TOO_BIG, `option data has at most ${OPTION_BYTES_MAX} bytes`);
     else this.#refuseUnsupported();
     return true;
@@ -201,7 +229,14 @@ export class ServerHandshake {
       this.#refuseForGood();
       return;
     }
+    if (this.#isRefused()) {
+      this.#refuseAnyway();
+      return;
+    }
     switch (this.#option) {
+      case OPTION.STARTTLS:
+        this.#onStartTls(data);
+        break;
       case OPTION.EXPORT_NAME:
         this.#onExportName(data);
         break;
@@ -224,6 +259,37 @@ export class ServerHandshake {
         break;
       default:
         this.#refuseUnsupported();
+    }
+  }
+
+  /** Does the client get nothing yet, or nothing at all? */
+  #isRefused(): boolean {
+    return this.#refusal !== null || (this.#tlsMode === 'required' && !this.#secured && this.#option !== OPTION.STARTTLS);
+  }
+
+  #refuseAnyway(): void {
+    const reason = this.#refusal ?? 'this server wants TLS first';
+    if (this.#option === OPTION.EXPORT_NAME) this.#close(`export refused: ${reason}`);
+    else this.#refuse(this.#refusal === null ? OPTION_REPLY.ERR_TLS_REQD : OPTION_REPLY.ERR_POLICY, reason.slice(0, REASON_LENGTH_MAX));
+  }
+
+  /** What was agreed on in plain may be another's word: none of it is kept but the flags, which cannot be sent again. */
+  #onStartTls(data: Buffer): void {
+    if (data.length > 0) {
+      this.#refuse(OPTION_REPLY.ERR_INVALID, 'STARTTLS takes no data');
+    } else if (this.#secured) {
+      this.#refuse(OPTION_REPLY.ERR_INVALID, 'TLS is there already');
+    } else if (this.#tlsMode === 'off') {
+      this.#refuse(OPTION_REPLY.ERR_POLICY, 'TLS is off on this server');
+    } else if (this.#inbox.available > 0) {
+      // An attacker could have put it there, to be taken for what the client says in TLS.
+      this.#close(`${this.#inbox.available} bytes in plain behind STARTTLS`);
+    } else {
+      this.#headers = 'simple';
+      this.#selected = null;
+      this.#acknowledge();
+      this.#state = 'securing';
+      this.#next = { kind: 'starttls' };
     }
   }
 
@@ -383,6 +449,7 @@ export class ServerHandshake {
 const SUPPORTED: ReadonlySet<number> = new Set([
   OPTION.EXPORT_NAME,
   OPTION.LIST,
+  OPTION.STARTTLS,
   OPTION.INFO,
   OPTION.GO,
   OPTION.STRUCTURED_REPLY,

@@ -2,7 +2,7 @@
 // attached to what, and shuts down so that nothing in flight is lost. Does not listen itself: its owner hands it wires.
 import type { Clock, Log } from '../../replication/world.js';
 import type { Wire, WireHandlers } from '../wire.js';
-import { Connection, type ConnectionWorld } from './connection.js';
+import { Connection, type ConnectionWorld, type Judge, type ServedTls } from './connection.js';
 import { ServerCounters } from './counters.js';
 import type { ExportTable } from './export.js';
 import { SessionMemory } from './memory-share.js';
@@ -20,6 +20,8 @@ export interface NbdServerOptions extends Partial<NbdLimits> {
   exports: ExportTable;
   clock: Clock;
   log: Log;
+  /** Default: TLS is off. */
+  tls?: ServedTls | null;
 }
 
 export interface AttachedClient {
@@ -52,6 +54,7 @@ export class NbdServer {
       counters: this.counters,
       memory: this.memory,
       handshakeMs: options.handshakeMs ?? 10_000,
+      tls: options.tls ?? null,
       over: (connection) => this.#forget(connection),
     };
   }
@@ -61,6 +64,16 @@ export class NbdServer {
     this.#connectionsMax = connectionsMax;
     this.#connectionsPerClientMax = connectionsPerClientMax;
     this.#world.handshakeMs = handshakeMs;
+  }
+
+  /** For connections from now on. */
+  setTls(tls: ServedTls | null): void {
+    this.#world.tls = tls;
+  }
+
+  /** Closes the sessions that `judge` lets go no further, each after what is in flight is answered. */
+  enforce(judge: Judge): void {
+    for (const connection of this.#connections) connection.enforce(judge);
   }
 
   /** Connections that are open, or whose last requests are not answered yet. */

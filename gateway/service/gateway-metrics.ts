@@ -76,6 +76,6 @@ export class GatewayMetricsSource implements MetricsSource {
 }
 
 function nbdCounts(nbd: NbdServer): Omit<GatewayMetrics['nbd'], 'sessions'> {
-  const { accepted, turnedAway, handshakesFailed, violations } = nbd.counters;
-  return { accepted, turnedAway, handshakesFailed, violations };
+  const { accepted, turnedAway, handshakesFailed, secured, refused, violations } = nbd.counters;
+  return { accepted, turnedAway, handshakesFailed, secured, refused, violations };
 }

@@ -3,10 +3,10 @@
 import assert from 'node:assert';
 import { OP } from '../../replication/device.js';
 import type { Clock, Timer } from '../../replication/world.js';
-import { ClientHandshake, type Negotiated } from '../nbd/client-handshake.js';
+import { ClientHandshake, type ClientStep, type Negotiated } from '../nbd/client-handshake.js';
 import { encodeRequest } from '../nbd/codec.js';
 import { COMMAND, COMMAND_FLAG, SIZE } from '../nbd/constants.js';
-import type { Dialer, Wire, WireAddress } from '../wire.js';
+import type { Dialer, Security, Wire, WireAddress } from '../wire.js';
 import type { Job } from './job.js';
 import { LinkSlot, ReplyReader, type ReplySink } from './reply-reader.js';
 
@@ -36,6 +36,7 @@ export class Link implements ReplySink<Job> {
   readonly #events: LinkEvents;
   readonly #clock: Clock;
   readonly #wire: Wire;
+  readonly #security: Security | undefined;
   readonly #slots: LinkSlot<Job>[] = [];
   readonly #free: LinkSlot<Job>[] = [];
   #handshake: ClientHandshake | null;
@@ -59,12 +60,14 @@ export class Link implements ReplySink<Job> {
     this.#events = events;
     this.#clock = options.clock;
     this.#heardMs = options.clock.nowMs();
-    this.#handshake = new ClientHandshake({ exportName: options.exportName });
+    this.#security = options.address.security;
+    this.#handshake = new ClientHandshake({ exportName: options.exportName, tls: this.#security !== undefined });
     this.#handshakeTimer = options.clock.after(options.handshakeMs, () => {
       this.close(`no answer to the handshake within ${options.handshakeMs} ms`);
     });
     this.#wire = options.dialer.dial(options.address, {
       data: (chunk) => this.#data(chunk),
+      secured: () => this.#secured(),
       drain: () => {},
       close: (error) => this.#ended(error),
     });
@@ -178,8 +181,16 @@ export class Link implements ReplySink<Job> {
       this.#feed(chunk);
       return;
     }
-    const step = this.#handshake!.receive(chunk);
+    this.#negotiate(this.#handshake!.receive(chunk));
+  }
+
+  #secured(): void {
+    if (this.#reason === null) this.#negotiate(this.#handshake!.secured());
+  }
+
+  #negotiate(step: ClientStep): void {
     for (const bytes of step.send) this.#wire.write(bytes);
+    if (step.starttls) this.#wire.secure!(Buffer.alloc(0), this.#security!);
     if (step.outcome === null) return;
     this.#handshakeTimer?.cancel();
     this.#handshakeTimer = null;
@@ -206,10 +217,17 @@ export class Link implements ReplySink<Job> {
     if (this.#closed) return;
     this.#closed = true;
     this.#handshakeTimer?.cancel();
-    const reason = this.#reason ?? (error === null ? 'the node closed the connection' : error.message);
+    const reason = this.#reason ?? error?.message ?? this.#closedByNode();
     this.#reason = reason;
     const unanswered = this.unanswered();
     this.#events.closed(this, unanswered, reason);
+  }
+
+  #closedByNode(): string {
+    const unwanted = this.#security !== undefined && this.#reader === null;
+    return unwanted
+      ? 'the node closed the connection at once: it may not take our certificate, its own log says more'
+      : 'the node closed the connection';
   }
 
   #newSlab(): void {

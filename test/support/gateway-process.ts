@@ -20,6 +20,8 @@ export interface GatewayConfig {
   policies?: Record<string, unknown>;
   /** Of `server.nbd`. */
   limits?: Record<string, unknown>;
+  /** The rest of `server.nbd`. */
+  nbd?: Record<string, unknown>;
 }
 
 export interface ApiAnswer<T> {
@@ -51,9 +53,9 @@ export class GatewayProcess {
   }
 
   /** Writes the file; a running gateway takes it up only when it is told to. */
-  async configure({ limits = {}, ...config }: GatewayConfig): Promise<void> {
+  async configure({ limits = {}, nbd = {}, ...config }: GatewayConfig): Promise<void> {
     const server = {
-      nbd: { host: '127.0.0.1', port: this.nbdPort, limits },
+      nbd: { host: '127.0.0.1', port: this.nbdPort, limits, ...nbd },
       api: { host: '127.0.0.1', port: this.apiPort },
       data: this.dataDirectory,
     };

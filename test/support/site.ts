@@ -24,6 +24,8 @@ const PACKAGES: Record<string, string> = {
   'mkfs.xfs': 'xfsprogs',
   xfs_repair: 'xfsprogs',
   'qemu-system-x86_64': 'qemu-system-x86',
+  openssl: 'openssl',
+  nbdsh: 'libnbd-bin python3-libnbd',
 };
 
 export class Site {

@@ -21,18 +21,57 @@ address('each form of an NBD URI gives its address and export', () => {
   for (const [uri, value] of expected) assert.equal(parseNbdUri(uri), { ok: true, value }, uri);
 });
 
+address('an NBD URI with TLS says how, in the words of libnbd', () => {
+  const none = {
+    directory: null,
+    authority: null,
+    certificate: null,
+    key: null,
+    psk: null,
+    identity: null,
+    serverName: null,
+    verifyPeer: true,
+  };
+  const tcp = { host: 'h', port: 10809 };
+  const expected: [string, object][] = [
+    ['nbds://h/vol0', { address: tcp, export: 'vol0', tls: none }],
+    ['NBDS://h:1/?tls-certificates=/etc/pki', { address: { host: 'h', port: 1 }, export: '', tls: { ...none, directory: '/etc/pki' } }],
+    [
+      'nbds://a%40b@[::1]/?tls-psk-file=k%20s.psk&tls-verify-peer=false',
+      { address: { host: '::1', port: 10809 }, export: '', tls: { ...none, identity: 'a@b', psk: 'k s.psk', verifyPeer: false } },
+    ],
+    ['nbds://h?tls-hostname=node.example', { address: tcp, export: '', tls: { ...none, serverName: 'node.example' } }],
+    ['nbds+unix:///d?socket=/x', { address: { path: '/x' }, export: 'd', tls: none }],
+    ['nbds+unix://me@/d?tls-psk-file=p&socket=/x', { address: { path: '/x' }, export: 'd', tls: { ...none, psk: 'p', identity: 'me' } }],
+  ];
+  for (const [uri, value] of expected) assert.equal(parseNbdUri(uri), { ok: true, value }, uri);
+  const wrong: [string, RegExp][] = [
+    ['nbds://', /names no host/],
+    ['nbds://@h', /is no user/],
+    ['nbds://%zz@h', /is no user/],
+    ['nbds://h?socket=/x', /"socket" has no meaning/],
+    ['nbds://h?tls-certs=/x', /"tls-certs" has no meaning .* tls-certificates/],
+    ['nbds://h?tls-certificates=', /names no file/],
+    ['nbds://h?tls-psk-file=/x%00', /names no file/],
+    ['nbds://h?tls-psk-file=/x&tls-psk-file=/y', /twice/],
+    ['nbds://h?tls-psk-file=/x&tls-certificates=/y', /one of them/],
+    ['nbds://h?tls-hostname=a%20b', /tls-hostname "a b" is no host/],
+    ['nbds://h?tls-verify-peer=maybe', /true or false/],
+    ['nbds+unix:///', /names no socket: write nbds\+unix/],
+    ['nbds+unix://h/?socket=/x', /"h" names a host/],
+    ['nbd://h?tls-certificates=/x', /of TLS: write nbds/],
+    ['nbd+unix:///?socket=/x&tls-psk-file=/p', /of TLS: write nbds/],
+  ];
+  for (const [uri, problem] of wrong) {
+    const parsed = parseNbdUri(uri);
+    assert.is(parsed.ok, false, uri);
+    if (!parsed.ok) assert.match(parsed.problem, problem);
+  }
+});
+
 address('what is no NBD URI is refused', () => {
   const wrong = ['', 'nbd', 'nbd:', '127.0.0.1:10809', 'nbd://', 'nbd://:10809', 'nbd://h:0', 'nbd://h:65536', 'nbd://h:', 'nbd://h:1x'];
-  wrong.push(
-    'nbd://::1',
-    'nbd://a b',
-    'nbd://user@h',
-    'nbd://h/?x=1',
-    'nbds://h',
-    'nbds+unix:///?socket=/x',
-    'nbd+unix:///x',
-    'nbd+unix://h/?socket=/x',
-  );
+  wrong.push('nbd://::1', 'nbd://a b', 'nbd://user@h', 'nbd://h/?x=1', 'nbd+unix:///x', 'nbd+unix://h/?socket=/x');
   wrong.push(
     `nbd+unix:///?socket=/${'x'.repeat(107)}`,
     'nbd+unix:///?socket=%00',

@@ -11,6 +11,7 @@ import type { Config, PolicyConfig } from '../../config/config.js';
 import { loadConfig, readConfig } from '../../config/load.js';
 import { formatProblem } from '../../config/problem.js';
 import { jsonSchema } from '../../config/schema.js';
+import { plainestTls, serverTlsOff } from '../../config/tls.js';
 
 const root = join(dirname(fileURLToPath(import.meta.url)), '..', '..');
 
@@ -135,7 +136,15 @@ const defaults: PolicyConfig = {
 good('what is left out has its documented default', () => {
   assert.equal(configOf(file('test/config/minimal.yaml')), {
     server: {
-      nbd: { host: '127.0.0.1', port: 10809, unix: null, connectionsMax: 1024, connectionsPerClientMax: 256, handshakeMs: 10_000 },
+      nbd: {
+        host: '127.0.0.1',
+        port: 10809,
+        unix: null,
+        tls: serverTlsOff,
+        connectionsMax: 1024,
+        connectionsPerClientMax: 256,
+        handshakeMs: 10_000,
+      },
       api: { host: '127.0.0.1', port: 8080 },
       dataDirectory: './var/gateway',
       logLevel: 'info',
@@ -151,6 +160,7 @@ good('what is left out has its documented default', () => {
         health: [],
         connectionsMax: 4,
         zombieMs: 0,
+        tls: null,
       },
       {
         id: 'b',
@@ -162,9 +172,22 @@ good('what is left out has its documented default', () => {
         health: [],
         connectionsMax: 4,
         zombieMs: 0,
+        tls: null,
       },
     ],
-    volumes: [{ name: 'vol0', sizeBytes: 2 ** 30, node: 'a', export: 'vol0', policy: defaults, priority: 100, labels: {} }],
+    volumes: [
+      {
+        name: 'vol0',
+        sizeBytes: 2 ** 30,
+        node: 'a',
+        export: 'vol0',
+        policy: defaults,
+        priority: 100,
+        labels: {},
+        readOnly: false,
+        access: null,
+      },
+    ],
     policies: [defaults],
   });
 });
@@ -184,7 +207,23 @@ good('a policy is complete however little of it is given, and takes nothing from
 good('every key reaches the product in bytes and milliseconds', () => {
   const { server, nodes, volumes, policies } = configOf(file('test/config/every-key.yaml'));
   assert.equal(server, {
-    nbd: { host: '0.0.0.0', port: 0, unix: '/run/forestall/nbd.sock', connectionsMax: 16, connectionsPerClientMax: 256, handshakeMs: 2000 },
+    nbd: {
+      host: '0.0.0.0',
+      port: 0,
+      unix: '/run/forestall/nbd.sock',
+      tls: {
+        mode: 'required',
+        certificate: '/etc/forestall/cert.pem',
+        key: '/etc/forestall/key.pem',
+        authority: '/etc/forestall/hosts.pem',
+        clientCertificates: 'optional',
+        psk: '/etc/forestall/keys.psk',
+        minimum: '1.3',
+      },
+      connectionsMax: 16,
+      connectionsPerClientMax: 256,
+      handshakeMs: 2000,
+    },
     api: { host: '::1', port: 8081 },
     dataDirectory: '/srv/forestall',
     logLevel: 'debug',
@@ -194,6 +233,7 @@ good('every key reaches the product in bytes and milliseconds', () => {
       id: 'plain',
       kind: 'plain',
       address: { path: '/run/nbdkit.sock' },
+      tls: { ...plainestTls, directory: '/etc/pki', serverName: 'node.example' },
       zone: 'rack-7',
       site: 'dc-2',
       capacityBytes: 3 * 2 ** 40,
@@ -214,6 +254,20 @@ good('every key reaches the product in bytes and milliseconds', () => {
       capacityBytes: 500e9,
       connectionsMax: 4,
       zombieMs: 0,
+      tls: { ...plainestTls, psk: '/etc/forestall/node.psk', identity: 'gateway' },
+      health: [],
+    },
+    {
+      id: 'third',
+      kind: 'plain',
+      address: { host: 'node-3', port: 10809 },
+      zone: 'default',
+      site: 'default',
+      capacityBytes: null,
+      spares: [],
+      connectionsMax: 4,
+      zombieMs: 30_000,
+      tls: { ...plainestTls, authority: '/ca.pem', certificate: '/cert.pem', key: '/key.pem', verifyPeer: false },
       health: [],
     },
   ]);
@@ -238,8 +292,24 @@ good('every key reaches the product in bytes and milliseconds', () => {
       policy: gold,
       priority: 1000,
       labels: { program: 'billing-db', owner: '7' },
+      readOnly: true,
+      access: [
+        { certificate: 'host-1.example', psk: null, address: '10.0.0.0/8', unix: false, readOnly: false },
+        { certificate: null, psk: 'backup', address: null, unix: false, readOnly: true },
+        { certificate: null, psk: null, address: null, unix: true, readOnly: false },
+      ],
     },
-    { name: 'db.2', sizeBytes: 1.5 * 2 ** 30, node: 'agent', export: 'other', policy: defaults, priority: 100, labels: {} },
+    {
+      name: 'db.2',
+      sizeBytes: 1.5 * 2 ** 30,
+      node: 'agent',
+      export: 'other',
+      policy: defaults,
+      priority: 100,
+      labels: {},
+      readOnly: false,
+      access: null,
+    },
   ]);
 });
 
@@ -249,7 +319,7 @@ good('the commented default shows every default of a policy as it is', () => {
 
 good('what the commented default shows commented out can be taken in', () => {
   const uncommented = file('config/gateway.yaml').replace(
-    /^( +)# (?=(unix|limits|connections|perClient|handshake|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
+    /^( +)# (?=(unix|tls|mode|certificate|key|limits|connections|perClient|handshake|log|level|zombie|capacity|export|policy|priority|deadline|deadlineMax):| {2}\w+: )/gm,
     '$1',
   );
   assert.match(uncommented, /^ {4}unix: /m);

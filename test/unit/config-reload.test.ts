@@ -74,6 +74,21 @@ reload('addresses and the data directory wait for a restart, and the running con
   assert.equal(diff.running, configOf(text));
 });
 
+reload("the server's TLS, a node's, and who may attach are taken up at once", () => {
+  const diff = changed(
+    busy,
+    ['port: 10809', 'port: 10809, tls: { mode: optional, psk: /keys }'],
+    ['agent: "http://127.0.0.1:8091"', 'agent: "http://127.0.0.1:8091", tls: { authority: /ca.pem }'],
+    ['priority: 100 }', 'priority: 100, readOnly: true, access: [{ psk: me }] }'],
+  );
+  assert.equal(summary(diff), {
+    ...nothing,
+    live: ['server-changed (nbd.tls)', 'node-changed b (tls)', 'volume-changed vol0 (readOnly, access)'],
+  });
+  assert.is(diff.running.server.nbd.tls.mode, 'optional');
+  assert.equal(diff.running.volumes[0].access?.[0].psk, 'me');
+});
+
 reload('limits and the log level are taken up at once', () => {
   const diff = changed(
     busy,

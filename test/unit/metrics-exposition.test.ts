@@ -135,7 +135,7 @@ function source(): MetricsSource {
       version: '1.2.3',
       ready: true,
       events: { info: 5, warning: 1, alert: 0, unwritten: 0 },
-      nbd: { sessions: 2, accepted: 9, turnedAway: 0, handshakesFailed: 1, violations: 0 },
+      nbd: { sessions: 2, accepted: 9, turnedAway: 0, handshakesFailed: 1, secured: 5, refused: 3, violations: 0 },
     }),
   };
 }

@@ -163,10 +163,10 @@ test('unknown options, with and without data, get UNSUP and stay in step', () =>
   talk.assertInStep();
 });
 
-test('STARTTLS gets UNSUP and stays in step', () => {
+test('STARTTLS where TLS is off gets POLICY and stays in step', () => {
   const talk = new Talk();
-  assert.deepEqual(talk.say(optionBytes(5)).types(), [UNSUP]);
-  assert.deepEqual(talk.say(optionBytes(5, Buffer.from('data'))).types(), [UNSUP]);
+  assert.deepEqual(talk.say(optionBytes(5)).types(), [POLICY]);
+  assert.deepEqual(talk.say(optionBytes(5, Buffer.from('data'))).types(), [INVALID]);
   talk.assertInStep();
 });
 
