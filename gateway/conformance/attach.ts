@@ -64,7 +64,12 @@ export function contextsOf(answer: OptionAnswer): Map<number, string> {
 /** Structured replies or extended headers, and contexts, as wished for. */
 export async function negotiate(link: RawLink, name: string, { headers = 'simple', contexts = [] }: Wishes): Promise<Map<number, string>> {
   if (headers !== 'simple') {
-    const answer = await link.option(headers === 'extended' ? OPTION.EXTENDED_HEADERS : OPTION.STRUCTURED_REPLY);
+    let answer = await link.option(headers === 'extended' ? OPTION.EXTENDED_HEADERS : OPTION.STRUCTURED_REPLY);
+    if (headers === 'extended' && !answer.closed && !answer.acknowledged) {
+      // Some may want structured replies first.
+      await link.option(OPTION.STRUCTURED_REPLY);
+      answer = await link.option(OPTION.EXTENDED_HEADERS);
+    }
     if (!answer.acknowledged) throw new RuleBroken(`${headers} replies to be agreed on`, answer.words);
   }
   if (contexts.length === 0) return new Map();

@@ -31,8 +31,6 @@ export interface SuiteOptions {
   restartCommand: string | null;
   /** How long a server that is gone is waited for. */
   restartMs: number;
-  /** Called with each outcome as it comes. */
-  onOutcome?: (outcome: Outcome) => void;
 }
 
 const POLL_MS = 50;
@@ -61,7 +59,6 @@ export async function runSuite(
     }
     outcome.ms = Math.round(performance.now() - started);
     outcomes.push(outcome);
-    options.onOutcome?.(outcome);
   }
   return { facts, outcomes };
 }

@@ -20,8 +20,8 @@ async function info(probe: Probe, requests: readonly number[] = [], name: string
 }
 
 /** A successful INFO. */
-async function told(probe: Probe, requests: readonly number[]): Promise<OptionAnswer> {
-  const answer = await info(probe, requests);
+async function told(probe: Probe, requests: readonly number[] = []): Promise<OptionAnswer> {
+  const answer = await info(probe, [...requests, INFO.BLOCK_SIZE]);
   expectAck(answer);
   return answer;
 }
@@ -57,7 +57,7 @@ async function refusedByBoth(probe: Probe, wrong: readonly Buffer[]): Promise<vo
 }
 
 async function blockSizes(probe: Probe) {
-  const sizes = blockSizesOf(await told(probe, [INFO.BLOCK_SIZE]));
+  const sizes = blockSizesOf(await told(probe));
   expectThat(sizes !== null, 'INFO_BLOCK_SIZE, as before', 'none came');
   return sizes;
 }
@@ -179,7 +179,9 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'A successful INFO has said INFO_EXPORT, also when nothing was asked for.',
     needs: [NEED.GO],
     async check(probe) {
-      const answer = await told(probe, []);
+      const answer = await info(probe);
+      if (answer.final?.type === OPTION_REPLY.ERR_BLOCK_SIZE_REQD) throw new DoesNotApply('the server wants to be asked for block sizes');
+      expectAck(answer);
       expectThat(types(answer).includes(INFO.EXPORT), 'INFO_EXPORT before the ACK', `the types ${types(answer).join(', ') || 'none'} came`);
     },
   },
@@ -190,7 +192,7 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'INFO_EXPORT is 12 bytes long.',
     needs: [NEED.GO],
     async check(probe) {
-      const data = infoOf(await told(probe, []), INFO.EXPORT);
+      const data = infoOf(await told(probe), INFO.EXPORT);
       expectThat(data?.length === 10, '12 bytes', `${(data?.length ?? -2) + 2} came`);
     },
   },
@@ -201,7 +203,7 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'ACK has no data.',
     needs: [NEED.GO],
     async check(probe) {
-      const { final } = await told(probe, []);
+      const { final } = await told(probe);
       expectThat(final!.data.length === 0, 'an ACK without data', `it has ${final!.data.length} bytes`);
     },
   },
@@ -212,7 +214,7 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'Before its final reply INFO gets INFO replies only, each with at least its type.',
     needs: [NEED.GO],
     async check(probe) {
-      const other = (await told(probe, [INFO.NAME, INFO.DESCRIPTION, INFO.BLOCK_SIZE])).replies.find(
+      const other = (await told(probe, [INFO.NAME, INFO.DESCRIPTION])).replies.find(
         ({ type, data }) => type !== OPTION_REPLY.INFO || data.length < 2,
       );
       expectThat(other === undefined, 'INFO replies', () => `a reply of type ${other!.type} with ${other!.data.length} bytes came`);
@@ -225,7 +227,7 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'Each type of information comes once.',
     needs: [NEED.GO],
     async check(probe) {
-      const came = types(await told(probe, [INFO.NAME, INFO.DESCRIPTION, INFO.BLOCK_SIZE]));
+      const came = types(await told(probe, [INFO.NAME, INFO.DESCRIPTION]));
       expectThat(new Set(came).size === came.length, 'each type once', `${came.map(infoName).join(', ')} came`);
     },
   },
@@ -299,7 +301,7 @@ export const INFO_RULES: readonly Rule[] = [
     says: 'INFO_BLOCK_SIZE is 14 bytes long.',
     needs: [NEED.GO, NEED.BLOCK_SIZES],
     async check(probe) {
-      const data = infoOf(await told(probe, [INFO.BLOCK_SIZE]), INFO.BLOCK_SIZE);
+      const data = infoOf(await told(probe), INFO.BLOCK_SIZE);
       expectThat(data?.length === 12, '14 bytes', `${(data?.length ?? -2) + 2} came`);
     },
   },

@@ -17,7 +17,7 @@ const UNKNOWN_COMMANDS = [8, 9, 0x7fff, 0xffff];
 const HISTORIC_REQUEST_MAGIC = 0x12560953;
 const PIPELINED = 128;
 /** Requests outstanding when DISC is sent, and how long each is. */
-const OUTSTANDING = { requests: 48, bytes: 1024 * 1024 };
+const OUTSTANDING = { requests: 32, bytes: 256 * 1024 };
 
 /** Replies to a few requests that any server has to answer, right ones and wrong ones, none of which changes anything. */
 async function sampled(probe: Probe): Promise<Answer[]> {
