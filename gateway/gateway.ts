@@ -57,7 +57,14 @@ export interface GatewayOptions {
 
 export interface RunningGateway {
   /** Where hosts attach and where the API answers (ports that the system chose are named), and the volumes there are. */
-  readonly addresses: { nbd: { host: string; port: number }; unix: string | null; api: { host: string; port: number }; volumes: string[] };
+  readonly addresses: {
+    nbd: { host: string; port: number };
+    unix: string | null;
+    /** As in the configuration. */
+    tls: 'off' | 'optional' | 'required';
+    api: { host: string; port: number };
+    volumes: string[];
+  };
   reload(): Promise<Outcome<ReloadReport>>;
   /** Answers what is in flight, then ends; resolves when the data directory is free again. */
   close(): Promise<void>;
@@ -87,7 +94,7 @@ export async function startGateway(options: GatewayOptions): Promise<RunningGate
 }
 
 class Gateway implements RunningGateway {
-  addresses: RunningGateway['addresses'] = { nbd: { host: '', port: 0 }, unix: null, api: { host: '', port: 0 }, volumes: [] };
+  addresses: RunningGateway['addresses'] = { nbd: { host: '', port: 0 }, unix: null, tls: 'off', api: { host: '', port: 0 }, volumes: [] };
   readonly #options: GatewayOptions;
   readonly #directory: DataDirectory;
   readonly #records: LmdbRecords;
@@ -234,6 +241,7 @@ class Gateway implements RunningGateway {
     this.addresses = {
       nbd: 'port' in tcp.address ? tcp.address : { host: '', port: 0 },
       unix: server.nbd.unix,
+      tls: server.nbd.tls.mode,
       api,
       volumes: this.#config.volumes.map((volume) => volume.name),
     };

@@ -16,13 +16,14 @@ function hostPort({ host, port }: { host: string; port: number }): string {
   return `${reachable.includes(':') ? `[${reachable}]` : reachable}:${port}`;
 }
 
-function welcome({ nbd, unix, api, volumes }: RunningGateway['addresses']): string {
+function welcome({ nbd, unix, tls, api, volumes }: RunningGateway['addresses']): string {
   const url = `http://${hostPort(api)}`;
+  const scheme = tls === 'required' ? 'nbds' : 'nbd';
   const attach = volumes
     .slice(0, 10)
-    .map((name, i) => [i === 0 ? 'attach' : '', `nbd://${hostPort(nbd)}/${encodeURIComponent(name)}`] as const);
+    .map((name, i) => [i === 0 ? 'attach' : '', `${scheme}://${hostPort(nbd)}/${encodeURIComponent(name)}`] as const);
   const more = volumes.length > 10 ? ([['', `and ${volumes.length - 10} more: forestall volumes`]] as const) : [];
-  const socket = unix === null ? [] : ([['socket', `nbd+unix:///VOLUME?socket=${unix}`]] as const);
+  const socket = unix === null ? [] : ([['socket', `${scheme}+unix:///VOLUME?socket=${unix}`]] as const);
   return `Forestall serves ${plural(volumes.length, 'volume')}.\n${list([
     ...attach,
     ...more,

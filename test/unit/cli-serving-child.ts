@@ -16,6 +16,7 @@ process.exitCode = await runProgram(process.argv.slice(2), {
       addresses: {
         nbd: { host: '0.0.0.0', port: 10809 },
         unix: '/run/forestall.sock',
+        tls: 'off',
         api: { host: '::1', port: 8081 },
         volumes: ['vol0', 'a volume'],
       },
