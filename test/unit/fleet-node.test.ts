@@ -5,6 +5,7 @@ import { suite } from 'uvu';
 import { loadConfig } from '../../config/load.js';
 import { loadNodeSecurities } from '../../gateway/tls/client-security.js';
 import { Fleet } from '../../gateway/fleet/fleet.js';
+import { probeExport } from '../../gateway/fleet/probe.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { QuietLog } from '../support/quiet-log.js';
 import { FLAG, ScriptedNode, turns } from '../support/scripted-node.js';
@@ -56,6 +57,18 @@ test('a node whose export no volume can use says so', async () => {
   const { fleet, view } = await fleetOn(node);
   assert.match(view().reason!, /export disk: the export is read-only/);
   await fleet.stop();
+});
+
+test('an export is looked at also where the server hangs up when it is asked for extended headers', async () => {
+  const node = new ScriptedNode(1024 * 1024);
+  node.optionReply = (option) => {
+    if (option !== 11) return null;
+    setImmediate(() => node.cut());
+    return Buffer.alloc(0);
+  };
+  const found = await probeExport(node, new ManualClock(), { host: 'a', port: 1 }, 'disk');
+  assert(found.ok);
+  assert.deepEqual([found.value.sizeBytes, found.value.extended, node.dials], [1024 * 1024, false, 2]);
 });
 
 test.run();

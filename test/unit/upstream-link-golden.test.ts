@@ -8,7 +8,7 @@ import { NbdServer } from '../../gateway/nbd/server.js';
 import { Job } from '../../gateway/upstream/job.js';
 import { Link } from '../../gateway/upstream/link.js';
 import type { Dialer } from '../../gateway/wire.js';
-import { ERRNO, OP } from '../../replication/device.js';
+import { ERRNO, type Extent, OP } from '../../replication/device.js';
 import { ManualClock } from '../support/manual-clock.js';
 import { MemoryDevice } from '../support/memory-device.js';
 import { MemoryExports, memoryExport } from '../support/memory-exports.js';
@@ -168,6 +168,40 @@ for (const style of STYLES) {
   });
 }
 
+/** A link to our own server in front of `device`, one request at a time. */
+async function linkTo(device: MemoryDevice, style: Style, cut?: () => number) {
+  const exports = new MemoryExports(memoryExport('disk', device));
+  const server = new NbdServer({ exports, clock: new SystemClock(), log: new QuietLog() });
+  const [ours, theirs] = wirePair({ cut });
+  theirs.handle(server.accept(theirs.wire));
+  const dialer: Dialer = {
+    dial: (_address, handlers) => {
+      ours.handle(handlers);
+      return ours.wire;
+    },
+  };
+  let settle: (errno: number | string) => void = () => {};
+  const next = (): Promise<number | string> =>
+    new Promise((resolve) => {
+      settle = resolve;
+    });
+  const standing = next();
+  const wishes = { structured: style !== 'simple', extended: style === 'extended' };
+  const link = new Link(
+    { dialer, clock: new ManualClock(), address: { host: 'a', port: 1 }, exportName: 'disk', handshakeMs: 1000, wishes },
+    { ready: () => settle('ready'), answered: (_link, _job, errno) => settle(errno), closed: (_link, _jobs, reason) => settle(reason) },
+  );
+  assert.equal(await standing, 'ready');
+  return {
+    async ask(job: Job): Promise<void> {
+      const answered = next();
+      link.send(job);
+      assert.equal(await answered, ERRNO.OK);
+    },
+    close: () => link.close('over'),
+  };
+}
+
 test('our own server is understood in each style, whatever is asked of it and however the bytes are cut', async () => {
   const request = fc.record({
     op: fc.constantFrom(OP.READ, OP.WRITE, OP.ZEROES, OP.FLUSH, OP.STATUS),
@@ -183,65 +217,51 @@ test('our own server is understood in each style, whatever is asked of it and ho
       async (cuts, requests, style) => {
         const sizeBytes = 64 * 512;
         const device = new MemoryDevice(sizeBytes);
-        const server = new NbdServer({
-          exports: new MemoryExports(memoryExport('disk', device)),
-          clock: new SystemClock(),
-          log: new QuietLog(),
-        });
-        const [ours, theirs] = wirePair({ cut: () => cuts.next().value });
-        theirs.handle(server.accept(theirs.wire));
+        const link = await linkTo(device, style, () => cuts.next().value);
         const model = Buffer.alloc(sizeBytes);
-        let ready = (): void => {};
-        const standing = new Promise<void>((resolve) => {
-          ready = resolve;
-        });
-        let settle: (errno: number) => void = () => {};
-        let closed = '';
-        const link = new Link(
-          {
-            dialer: {
-              dial: (_address, handlers) => {
-                ours.handle(handlers);
-                return ours.wire;
-              },
-            },
-            clock: new ManualClock(),
-            address: { host: 'a', port: 1 },
-            exportName: 'disk',
-            handshakeMs: 1000,
-            wishes: { structured: style !== 'simple', extended: style === 'extended' },
-          },
-          {
-            ready,
-            answered: (_link, _job, errno) => settle(errno),
-            closed: (_link, _jobs, reason) => {
-              closed = reason;
-              settle(-1);
-            },
-          },
-        );
-        await standing;
         for (const { op, block, blocks, byte } of requests) {
           if (op === OP.STATUS && style === 'simple') continue;
           const offset = block * 512;
           const length = Math.min(blocks * 512, sizeBytes - offset);
           const job = jobOf({ op, offset: op === OP.FLUSH ? 0 : offset, length: op === OP.FLUSH ? 0 : length });
           if (op === OP.WRITE) job.data = Buffer.alloc(length, byte);
-          const answered = new Promise<number>((resolve) => {
-            settle = resolve;
-          });
-          link.send(job);
-          assert.equal(await answered, ERRNO.OK, closed);
+          await link.ask(job);
           if (op === OP.WRITE) model.fill(byte, offset, offset + length);
           else if (op === OP.ZEROES) model.fill(0, offset, offset + length);
           else if (op === OP.READ) assert(job.data!.equals(model.subarray(offset, offset + length)));
           else if (op === OP.STATUS) assert(job.extents!.length > 0);
         }
-        link.close('over');
-        await turns(4);
+        link.close();
       },
     ),
     { numRuns: 60 },
+  );
+});
+
+test('what our server tells of holes arrives as it was told, in each style that can tell', async () => {
+  const runs = fc.array(fc.record({ blocks: fc.integer({ min: 1, max: 20 }), hole: fc.boolean(), zero: fc.boolean() }), {
+    minLength: 1,
+    maxLength: 30,
+  });
+  await fc.assert(
+    fc.asyncProperty(runs, fc.constantFrom(...STYLES.slice(1)), fc.nat(63), fc.boolean(), async (told, style, block, one) => {
+      const sizeBytes = 64 * 512;
+      const device = new MemoryDevice(sizeBytes);
+      const offset = block * 512;
+      const length = sizeBytes - offset;
+      device.extents = () => told.map(({ blocks, hole, zero }) => ({ lengthBytes: blocks * 512, hole, zero }));
+      const link = await linkTo(device, style);
+      const job = jobOf({ op: OP.STATUS, offset, length, one });
+      await link.ask(job);
+      const flat = (extents: readonly Extent[]): string[] =>
+        extents.flatMap(({ lengthBytes, hole, zero }) => new Array<string>(lengthBytes / 512).fill(`${hole} ${zero}`));
+      const heard = flat(job.extents!);
+      assert(heard.length > 0 && (!one || job.extents!.length === 1));
+      assert.deepEqual(heard, flat(device.extents(job as never)).slice(0, heard.length));
+      if (!one) assert.equal(heard.length, Math.min(length / 512, flat(device.extents(job as never)).length));
+      link.close();
+    }),
+    { numRuns: 100 },
   );
 });
 
