@@ -17,7 +17,7 @@ const path = [process.env.PATH, '/usr/sbin', '/sbin'].join(delimiter);
 const env = { ...process.env, PATH: path };
 const packageVersion = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')).version;
 const size = 128 * 1024 * 1024;
-const startsWithinMs = 30_000;
+const startsWithinMs = 60_000;
 
 const running = new Set();
 let ending = false;
@@ -50,11 +50,17 @@ function image(name) {
 
 /** Starts it again whenever it dies. */
 function keepRunning(program, args) {
-  const child = spawn(program, args, { cwd: directory, env, stdio: ['ignore', 'ignore', 'ignore'] });
+  const child = spawn(program, args, { cwd: directory, env, stdio: ['ignore', 'ignore', 'pipe'] });
+  let words = '';
+  child.stderr.on('data', (chunk) => {
+    words = `${words}${chunk}`.slice(-2000);
+  });
   running.add(child);
-  child.on('exit', () => {
+  child.on('exit', (code) => {
     running.delete(child);
-    if (!ending) keepRunning(program, args);
+    if (ending) return;
+    if (code !== null && code > 0) say(`${program} ended with ${code}: ${words}`);
+    setTimeout(() => ending || keepRunning(program, args), 100);
   });
 }
 
@@ -103,12 +109,12 @@ const SERVERS = {
   forestall: {
     program: 'node',
     version: () => `Forestall ${packageVersion}`,
-    started: 'a gateway with one node and one volume of 128 MiB',
+    started: 'a gateway with two nodes and one volume of 128 MiB',
     async start() {
       const [nbd, api] = [await freePort(), await freePort()];
       const config = {
         server: { nbd: { host: '127.0.0.1', port: nbd }, api: { host: '127.0.0.1', port: api }, data: join(directory, 'gateway') },
-        nodes: [{ id: 'a', embedded: { dir: join(directory, 'node-a') } }],
+        nodes: ['a', 'b'].map((id) => ({ id, zone: id, embedded: { dir: join(directory, `node-${id}`) } })),
         volumes: [{ name: 'vol0', size: '128MiB', node: 'a' }],
       };
       const file = join(directory, 'gateway.yaml');
