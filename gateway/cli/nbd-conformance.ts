@@ -1,12 +1,11 @@
 // `forestall nbd-conformance`: the rules of the NBD protocol, checked against any server. Changes nothing in an export unless
 // --write allows it; prints a scorecard, or the rules themselves.
-import { parseNbdUri } from '../../config/address.js';
 import { matching, RULE_GROUPS, RULES } from '../conformance/rules.js';
 import type { Rule } from '../conformance/rule.js';
 import { asJson, asMarkdown, asText, count } from '../conformance/scorecard.js';
 import { combined, type Outcome, runSuite } from '../conformance/suite.js';
 import { CannotTest } from '../conformance/survey.js';
-import type { Target } from '../conformance/target.js';
+import { readTarget, type Target } from '../conformance/target.js';
 import { CliError, EXIT, type ExitCode } from './cli-error.js';
 import type { Output } from './output.js';
 import { packageVersion } from './package.js';
@@ -31,7 +30,7 @@ export async function runConformance(output: Output, uris: readonly string[], op
   if (options.list === true) return listRules(output, rules);
   if (uris.length === 0)
     throw new CliError(EXIT.USAGE, 'Name the server to test: nbd://host:port/export or nbd+unix:///export?socket=/path.');
-  const targets = uris.map(targetOf);
+  const targets = await Promise.all(uris.map(targetOf));
   const runs: Outcome[][] = [];
   for (const target of targets) {
     if (!options.write)
@@ -44,10 +43,10 @@ export async function runConformance(output: Output, uris: readonly string[], op
   return count(outcomes).failed > 0 ? SOME_FAILED : EXIT.OK;
 }
 
-function targetOf(uri: string): Target {
-  const parsed = parseNbdUri(uri);
-  if (!parsed.ok) throw new CliError(EXIT.USAGE, `The URI ${parsed.problem}.`);
-  return { uri, address: parsed.value.address, export: parsed.value.export, tls: null };
+async function targetOf(uri: string): Promise<Target> {
+  const target = await readTarget(uri);
+  if (!target.ok) throw new CliError(EXIT.USAGE, `${target.problem.charAt(0).toUpperCase()}${target.problem.slice(1)}.`);
+  return target.value;
 }
 
 async function checkedOn(target: Target, rules: readonly Rule[], options: ConformanceOptions): Promise<Outcome[]> {

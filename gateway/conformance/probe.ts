@@ -1,6 +1,5 @@
 // What a rule's check works with: connections to the server as the rule wants them, and what is known of the server. All of them
 // share the rule's deadline and are gone when it ends.
-import type { SecureVersion } from 'node:tls';
 import type { HeaderStyle } from '../nbd/codec.js';
 import { BASE_ALLOCATION, HANDSHAKE_FLAG } from '../nbd/constants.js';
 import { enter, type Wishes } from './attach.js';
@@ -15,7 +14,6 @@ export interface LinkWishes {
   plain?: boolean;
   /** Client flags; default what the server offers. Null: send none. */
   flags?: number | null;
-  tls?: { from?: SecureVersion; to?: SecureVersion };
 }
 
 export class Probe {
@@ -49,12 +47,12 @@ export class Probe {
   }
 
   /** Greeted, flags sent, through TLS where the URI says so: options may follow. */
-  async connect({ plain = false, flags, tls }: LinkWishes = {}): Promise<RawLink> {
+  async connect({ plain = false, flags }: LinkWishes = {}): Promise<RawLink> {
     const link = await this.open();
     await link.readGreeting();
     if (flags === null) return link;
     link.sendFlags(flags);
-    if (!plain && this.target.tls !== null) await startTls(link, this.target, tls);
+    if (!plain && this.target.tls !== null) await startTls(link, this.target);
     return link;
   }
 

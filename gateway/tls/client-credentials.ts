@@ -27,14 +27,20 @@ const PSK_CIPHERS = [
 /**
  * Options for `tls.connect({ socket, ...options })`. `host` is the host dialled, null for a Unix socket. Codes of a refusal:
  * `tls-file` (a file is missing, unreadable or wrong), `tls-identity` (the PSK file does not hold the identity asked for).
+ * `overrides` are for who tries out versions of TLS.
  */
-export async function loadClientCredentials(tls: ClientTls, host: string | null): Promise<Outcome<ConnectionOptions>> {
-  return tls.psk === null ? await certificateOptions(tls, tls.serverName ?? host ?? 'localhost') : await pskOptions(tls.psk, tls.identity);
+export async function loadClientCredentials(
+  tls: ClientTls,
+  host: string | null,
+  overrides: SecureContextOptions = {},
+): Promise<Outcome<ConnectionOptions>> {
+  if (tls.psk !== null) return pskOptions(tls.psk, tls.identity, overrides);
+  return certificateOptions(tls, tls.serverName ?? host ?? 'localhost', overrides);
 }
 
-async function certificateOptions(tls: ClientTls, name: string): Promise<Outcome<ConnectionOptions>> {
+async function certificateOptions(tls: ClientTls, name: string, overrides: SecureContextOptions): Promise<Outcome<ConnectionOptions>> {
   const files = tls.directory === null ? tls : await filesOf(tls.directory, tls);
-  const context: SecureContextOptions = { minVersion: 'TLSv1.2' };
+  const context: SecureContextOptions = { minVersion: 'TLSv1.2', ...overrides };
   if (files.authority !== null) {
     const authority = await readAuthority(files.authority);
     if (!authority.ok) return authority;
@@ -60,7 +66,7 @@ async function certificateOptions(tls: ClientTls, name: string): Promise<Outcome
   });
 }
 
-async function pskOptions(file: string, identity: string | null): Promise<Outcome<ConnectionOptions>> {
+async function pskOptions(file: string, identity: string | null, overrides: SecureContextOptions): Promise<Outcome<ConnectionOptions>> {
   const keys = await readPskFile(file);
   if (!keys.ok) return keys;
   const known = [...keys.value.keys()];
@@ -70,7 +76,7 @@ async function pskOptions(file: string, identity: string | null): Promise<Outcom
   const psk = keys.value.get(used);
   if (psk === undefined) return refuse('tls-identity', `the PSK file ${file} has no identity ${JSON.stringify(used)}`);
   return withContext(
-    { minVersion: 'TLSv1.2', ciphers: PSK_CIPHERS, ca: [] },
+    { minVersion: 'TLSv1.2', ciphers: PSK_CIPHERS, ca: [], ...overrides },
     {
       rejectUnauthorized: true,
       pskCallback: () => ({ psk, identity: used }),

@@ -1,19 +1,14 @@
 // Runs the conformance suite in a test and gives what failed, in words.
-import { parseNbdUri } from '../../config/address.js';
 import { RULES } from '../../gateway/conformance/rules.js';
 import type { Rule } from '../../gateway/conformance/rule.js';
 import { type Outcome, runSuite, type SuiteOptions } from '../../gateway/conformance/suite.js';
-import type { Target } from '../../gateway/conformance/target.js';
-
-export function targetAt(uri: string): Target {
-  const parsed = parseNbdUri(uri);
-  if (!parsed.ok) throw new Error(parsed.problem);
-  return { uri, address: parsed.value.address, export: parsed.value.export, tls: null };
-}
+import { readTarget } from '../../gateway/conformance/target.js';
 
 export async function conformance(uri: string, options: Partial<SuiteOptions> = {}, rules: readonly Rule[] = RULES): Promise<Outcome[]> {
   const defaults = { write: true, timeoutMs: 20_000, restartCommand: null, restartMs: 5_000 };
-  return (await runSuite(targetAt(uri), rules, { ...defaults, ...options })).outcomes;
+  const target = await readTarget(uri);
+  if (!target.ok) throw new Error(target.problem);
+  return (await runSuite(target.value, rules, { ...defaults, ...options })).outcomes;
 }
 
 /** Ids of the rules with this status. */
