@@ -70,6 +70,7 @@ export class NbdServer {
       memory: this.memory,
       handshakeMs: options.handshakeMs ?? 10_000,
       inFlightMax: options.inFlightMax ?? 1024,
+      later: (run) => void options.clock.after(0, run),
       stallMs: options.stallMs === undefined ? STALL_MS : options.stallMs,
       over: (connection) => this.#forget(connection),
     };
