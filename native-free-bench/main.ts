@@ -3,7 +3,9 @@
 import { appendFileSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type BenchReport, missingPaths, runBench } from './bench.js';
+import { ATTACK_USAGE, type AttackOptions, parseAttackOptions, renderAttack, runAttack } from './attack.js';
+import type { Outcome } from '../gateway/control.js';
+import { type BenchReport, type BenchSetting, missingPaths, runBench } from './bench.js';
 import { type BenchOptions, parseOptions, USAGE } from './options.js';
 import { Parts } from './part.js';
 import { renderTable } from './table.js';
@@ -39,18 +41,8 @@ function whyNotWritable(file: string): string | null {
   }
 }
 
-async function run(options: BenchOptions): Promise<number> {
-  const unwritable = options.jsonFile === null ? null : whyNotWritable(options.jsonFile);
-  if (unwritable !== null) {
-    process.stderr.write(`--json: ${unwritable}\n`);
-    return EXIT.usage;
-  }
-  const missing = missingPaths(options.paths);
-  if (options.peersRequired && missing.length > 0) {
-    const needed = missing.map(({ program, packages }) => `${program} (Debian: ${packages})`);
-    process.stderr.write(`peers that are not installed: ${needed.join(', ')}\n`);
-    return EXIT.failed;
-  }
+/** Runs `work` with what it needs; whatever happens, nothing of it is left. */
+async function withParts<T>(work: (setting: BenchSetting) => Promise<Outcome<T>>): Promise<Outcome<T> | 'interrupted'> {
   const parts = new Parts();
   const directory = mkdtempSync(join(tmpdir(), 'forestall-bench-'));
   process.on('exit', () => rmSync(directory, { recursive: true, force: true }));
@@ -63,22 +55,55 @@ async function run(options: BenchOptions): Promise<number> {
       void parts.stopAll();
     });
   }
-  const outcome = await runBench(options, { parts, directory, progress });
+  const outcome = await work({ parts, directory, progress });
   await parts.stopAll();
   progress('');
-  if (interrupted) return EXIT.interrupted;
-  if (!outcome.ok) {
-    process.stderr.write(`the benchmark could not run: ${outcome.message}\n`);
+  if (interrupted) return 'interrupted';
+  if (!outcome.ok) process.stderr.write(`the benchmark could not run: ${outcome.message}\n`);
+  return outcome;
+}
+
+async function attack(options: AttackOptions): Promise<number> {
+  const outcome = await withParts((setting) => runAttack(options, setting));
+  if (outcome === 'interrupted') return EXIT.interrupted;
+  if (!outcome.ok) return EXIT.failed;
+  process.stdout.write(renderAttack(outcome.value, options));
+  return outcome.value.failures.length > 0 ? EXIT.failed : EXIT.ok;
+}
+
+async function run(options: BenchOptions): Promise<number> {
+  const unwritable = options.jsonFile === null ? null : whyNotWritable(options.jsonFile);
+  if (unwritable !== null) {
+    process.stderr.write(`--json: ${unwritable}\n`);
+    return EXIT.usage;
+  }
+  const missing = missingPaths(options.paths);
+  if (options.peersRequired && missing.length > 0) {
+    const needed = missing.map(({ program, packages }) => `${program} (Debian: ${packages})`);
+    process.stderr.write(`peers that are not installed: ${needed.join(', ')}\n`);
     return EXIT.failed;
   }
+  const outcome = await withParts((setting) => runBench(options, setting));
+  if (outcome === 'interrupted') return EXIT.interrupted;
+  if (!outcome.ok) return EXIT.failed;
   print(outcome.value);
   if (options.jsonFile !== null) writeFileSync(options.jsonFile, `${JSON.stringify(outcome.value, null, 2)}\n`);
   return outcome.value.failures.length > 0 ? EXIT.failed : EXIT.ok;
 }
 
-const parsed = parseOptions(process.argv.slice(2));
-if (parsed === 'help') process.stdout.write(USAGE);
-else if ('wrong' in parsed) {
-  process.stderr.write(`${parsed.wrong}\n\n${USAGE}`);
-  process.exitCode = EXIT.usage;
-} else process.exitCode = await run(parsed.options);
+async function main(args: string[]): Promise<number> {
+  const attacking = args[0] === 'attack';
+  const usage = attacking ? ATTACK_USAGE : USAGE;
+  const parsed = attacking ? parseAttackOptions(args.slice(1)) : parseOptions(args);
+  if (parsed === 'help') {
+    process.stdout.write(usage);
+    return EXIT.ok;
+  }
+  if ('wrong' in parsed) {
+    process.stderr.write(`${parsed.wrong}\n\n${usage}`);
+    return EXIT.usage;
+  }
+  return 'options' in parsed ? run(parsed.options) : attack(parsed);
+}
+
+process.exitCode = await main(process.argv.slice(2));

@@ -28,6 +28,7 @@ const ROUNDS_MAX = 1000;
 const SECONDS = { min: 0.05, max: 600 };
 
 export const USAGE = `usage: npm run bench -- [options] [peers]
+       npm run bench -- attack [options]        an honest client beside hostile ones; attack --help
 
 Measures 4 KiB and 256 KiB reads and writes from a load generator to a storage node: directly, through a bare TCP relay,
 through the gateway, and through the NBD proxies of nbdkit and qemu where those are installed.

@@ -1,7 +1,8 @@
 // The memory that hosts' requests and replies may hold together, and each session's share of it: a third of what the others
 // leave, so that some whose hosts read nothing leave room for the rest, and a small part in any case. What is larger than its
 // session's share waits until it fits into what is left of the whole, in the order of asking; so all hold no more than the
-// whole and that small part for each session. Method: Choudhury and Hahne, "Dynamic queue length thresholds" (1998).
+// whole and that small part for each session. Of large reads few are with the device at once, those of all sessions together, so
+// that small requests of others need not wait behind them. Method: Choudhury and Hahne, "Dynamic queue length thresholds" (1998).
 
 const BYTES_MAX = 256 * 1024 * 1024;
 /** For one session, of what the others leave. */
@@ -13,14 +14,20 @@ const SHARE_BYTES_MAX = 65 * 1024 * 1024;
 /** A wire may hold so much without telling when it has sent it, so that it counts as nothing where a session would have to be told. */
 const UNTOLD_BYTES = 64 * 1024;
 
+/** Reads of more than this are large; so many bytes of those may be with the device. */
+export const LARGE_READ_BYTES = 1024 * 1024;
+const LARGE_READS_BYTES_MAX = 64 * 1024 * 1024;
+
 interface Waiting {
   bytes: number;
+  large: boolean;
   wake: () => void;
 }
 
 /** All sessions of a server. */
 export class SessionMemory {
   #heldBytes = 0;
+  #largeReadBytes = 0;
   #waiting = new Map<MemoryShare, Waiting>();
 
   constructor(public bytesMax = BYTES_MAX) {}
@@ -45,10 +52,20 @@ export class SessionMemory {
     return this.#heldBytes + bytes <= this.bytesMax;
   }
 
-  wait(share: MemoryShare, bytes: number, wake: () => void): void {
-    const waiting = this.#waiting.get(share);
-    if (waiting === undefined) this.#waiting.set(share, { bytes, wake });
-    else waiting.bytes = bytes;
+  /** Whether a large read of so many bytes may go to the device now. */
+  lets(bytes: number): boolean {
+    return this.#largeReadBytes + bytes <= LARGE_READS_BYTES_MAX;
+  }
+
+  /** A large read goes to the device, or comes back (less than 0). */
+  reading(bytes: number): void {
+    this.#largeReadBytes += bytes;
+    if (bytes < 0 && this.#waiting.size > 0) this.wake();
+  }
+
+  /** It keeps its place among those that wait. */
+  wait(share: MemoryShare, bytes: number, large: boolean, wake: () => void): void {
+    this.#waiting.set(share, { bytes, large, wake });
   }
 
   stopWaiting(share: MemoryShare): void {
@@ -63,9 +80,11 @@ export class SessionMemory {
   /** Those that have waited longest and for whom there is room are told; whoever finds it gone waits again. */
   wake(): void {
     let room = this.bytesMax - this.#heldBytes;
-    for (const [share, { bytes, wake }] of this.#waiting) {
+    let largeRoom = LARGE_READS_BYTES_MAX - this.#largeReadBytes;
+    for (const [share, { bytes, large, wake }] of this.#waiting) {
       room -= bytes;
-      if (room < 0) return;
+      if (large) largeRoom -= bytes;
+      if (room < 0 || largeRoom < 0) return;
       this.#waiting.delete(share);
       wake();
     }
@@ -89,17 +108,27 @@ export class MemoryShare {
     return this.#memory.shareBytes(this.#toldBytes);
   }
 
-  /** May a session that holds so much take on `moreBytes`? If not, its own holding less, or `wake`, is when to ask again. */
-  admits(heldBytes: number, moreBytes: number): boolean {
-    if (heldBytes + moreBytes <= this.bytes) return true;
-    if (heldBytes > UNTOLD_BYTES) return false;
-    if (this.#memory.fits(moreBytes)) {
+  /**
+   * May a session that holds so much take on `moreBytes`, for a large read or something else? If not, its own holding less, or
+   * `wake`, is when to ask again.
+   */
+  admits(heldBytes: number, moreBytes: number, large: boolean): boolean {
+    const within = heldBytes + moreBytes <= this.bytes;
+    if (within && !large) return true;
+    if (!within && heldBytes > UNTOLD_BYTES) return false;
+    if ((within || this.#memory.fits(moreBytes)) && (!large || this.#memory.lets(moreBytes))) {
       this.#memory.stopWaiting(this);
       this.tell(heldBytes + moreBytes);
+      if (large) this.#memory.reading(moreBytes);
       return true;
     }
-    this.#memory.wait(this, moreBytes, this.#wake);
+    this.#memory.wait(this, moreBytes, large, this.#wake);
     return false;
+  }
+
+  /** The device is done with a large read. */
+  read(bytes: number): void {
+    this.#memory.reading(-bytes);
   }
 
   /** What the session holds now. */

@@ -73,6 +73,7 @@ export class NbdServer {
       handshakeMs: options.handshakeMs ?? 10_000,
       tls: options.tls ?? null,
       inFlightMax: options.inFlightMax ?? 1024,
+      later: (run) => void options.clock.after(0, run),
       stallMs: options.stallMs === undefined ? STALL_MS : options.stallMs,
       over: (connection) => this.#forget(connection),
     };

@@ -10,7 +10,7 @@ import { COMMAND, COMMAND_FLAG, SIZE } from './constants.js';
 import { CONTEXT_SELECTION_BYTES_MAX, parseContextSelection } from './context-selection.js';
 import type { ServerCounters } from './counters.js';
 import type { SelectedContext } from './meta-context.js';
-import { MemoryShare, type SessionMemory } from './memory-share.js';
+import { LARGE_READ_BYTES, MemoryShare, type SessionMemory } from './memory-share.js';
 import { Outbox } from './outbox.js';
 import { PayloadSlab, SLAB_PAYLOAD_BYTES_MAX } from './payload-slab.js';
 import { REFUSAL, type Refusal, refusalOfDevice } from './refusal.js';
@@ -21,6 +21,9 @@ import { type RequestOwner, SessionRequest } from './session-request.js';
 
 /** Replies the wire may hold before no more requests are read, where the session's share of the memory is no less. */
 const WIRE_QUEUE_BYTES_MAX = 4 * 1024 * 1024;
+
+/** Requests answered without the device before others have their turn: a flood of them costs nothing but time. */
+const UNAIDED_MAX = 64;
 
 /** What the next bytes are: a header, a header that waits for room, a WRITE's payload, a BLOCK_STATUS's, a payload nobody wants. */
 const STAGE = { HEADER: 0, ADMISSION: 1, PAYLOAD: 2, SELECTION: 3, DRAIN: 4 } as const;
@@ -33,6 +36,8 @@ export interface SessionWorld {
   memory: SessionMemory;
   /** Requests of one session that are not answered yet; more are not read. */
   inFlightMax: number;
+  /** Runs it when others had their turn. */
+  later(run: () => void): void;
 }
 
 export interface SessionHooks {
@@ -87,6 +92,10 @@ export class Session implements RequestOwner {
   /** Nothing is read: there is no room, or the host does not take its replies (`#wireFull`). What came anyway is kept. */
   #stalled = false;
   #wireFull = false;
+  /** It did enough for now (`#unaided`), and is stalled until others had their turn. */
+  #resting = false;
+  #unaided = 0;
+  #later: SessionWorld['later'];
   #backlog: Buffer[] = [];
   /** The host sends no more: close once the backlog is done. */
   #peerEnded = false;
@@ -105,6 +114,7 @@ export class Session implements RequestOwner {
     this.#counters = world.counters;
     this.#memory = new MemoryShare(world.memory, () => this.#queueTurn());
     this.#inFlightMax = world.inFlightMax;
+    this.#later = world.later;
     this.#hooks = hooks;
   }
 
@@ -133,6 +143,7 @@ export class Session implements RequestOwner {
       this.#backlog.push(chunk);
       return;
     }
+    this.#unaided = 0;
     this.#consume(chunk);
     this.#queueTurn();
   }
@@ -219,6 +230,10 @@ export class Session implements RequestOwner {
       switch (this.#stage) {
         case STAGE.HEADER:
           if (at === chunk.length) return;
+          if (this.#unaided >= UNAIDED_MAX) {
+            this.#rest(chunk.subarray(at));
+            return;
+          }
           at = this.#takeHeader(chunk, at);
           break;
         case STAGE.ADMISSION:
@@ -241,6 +256,18 @@ export class Session implements RequestOwner {
           at = this.#drain(chunk, at);
       }
     }
+  }
+
+  /** `chunk` is for later. */
+  #rest(chunk: Buffer): void {
+    this.#resting = true;
+    this.#stall();
+    this.#backlog.unshift(chunk);
+    this.#later(() => {
+      this.#resting = false;
+      this.#unaided = 0;
+      this.#queueTurn();
+    });
   }
 
   #takeHeader(chunk: Buffer, at: number): number {
@@ -281,7 +308,7 @@ export class Session implements RequestOwner {
       return true;
     }
     const cost = costOf(header, this.#asked.length);
-    if (this.#inFlight >= this.#inFlightMax || !this.#memory.admits(this.#heldBytes, cost)) return false;
+    if (this.#inFlight >= this.#inFlightMax || !this.#memory.admits(this.#heldBytes, cost, isLargeRead(header.command, cost))) return false;
     this.#count(header.command, header.length);
     const request = this.#slots.pop() ?? new SessionRequest(this, this.#lane);
     request.begin(header, cost);
@@ -303,6 +330,7 @@ export class Session implements RequestOwner {
       request.contexts = this.#asked;
       this.#asked = this.#contexts;
       if (request.contexts.every(({ known }) => known !== null)) {
+        this.#unaided += 1;
         request.complete(0);
         return;
       }
@@ -313,6 +341,7 @@ export class Session implements RequestOwner {
   /** A request that is refused (with its payload, if it has one) or that needs nothing done. */
   #answerWithoutDevice(refusal: Refusal | null): void {
     const header = this.#header;
+    this.#unaided += 1;
     this.#stage = STAGE.HEADER;
     this.#asked = this.#contexts;
     const flagged = this.#extended && (header.flags & COMMAND_FLAG.PAYLOAD_LEN) !== 0;
@@ -417,6 +446,7 @@ export class Session implements RequestOwner {
   #release(request: SessionRequest): void {
     this.#inFlight -= 1;
     this.#inFlightBytes -= request.cost;
+    if (isLargeRead(request.command, request.cost)) this.#memory.read(request.cost);
     request.release();
     this.#slots.push(request);
   }
@@ -432,7 +462,7 @@ export class Session implements RequestOwner {
     this.#turnQueued = false;
     if (this.#phase >= PHASE.ENDED) return;
     if (this.#outbox.bytes > 0) this.#flush();
-    if (this.#stalled && !this.#wireFull) this.#readOn();
+    if (this.#stalled && !this.#wireFull && !this.#resting) this.#readOn();
     if (this.#phase === PHASE.OPEN) {
       if (this.#peerEnded && this.#backlog.length === 0) this.#close('the host closed its side');
       else if (this.#shuttingDown && this.#inFlight === 0) this.#close('the server is shutting down');
@@ -499,6 +529,10 @@ export class Session implements RequestOwner {
     this.#memory.tell(this.#inFlightBytes);
     if (this.#inFlight === 0) this.#hooks.over();
   }
+}
+
+function isLargeRead(command: number, cost: number): boolean {
+  return cost > LARGE_READ_BYTES && command === COMMAND.READ;
 }
 
 /** What a request holds in memory until it is answered: its data, or the largest status reply in so many contexts. */

@@ -146,7 +146,7 @@ export const FLAWS: readonly Flaw[] = [
     'replies pile up for a host that takes none',
     ['session'],
     SESSION,
-    ' || !this.#memory.admits(this.#heldBytes, cost)) return false;',
+    ' || !this.#memory.admits(this.#heldBytes, cost, isLargeRead(header.command, cost))) return false;',
     ') return false;',
   ),
   flaw(
@@ -162,8 +162,8 @@ export const FLAWS: readonly Flaw[] = [
     'a session that stalled is not read on',
     ['session', 'connection'],
     SESSION,
-    'if (this.#stalled && !this.#wireFull) this.#readOn();',
-    'if (this.#stalled && !this.#wireFull && this.#inFlight > 0) this.#readOn();',
+    'if (this.#stalled && !this.#wireFull && !this.#resting) this.#readOn();',
+    'if (this.#stalled && !this.#wireFull && !this.#resting && this.#inFlight > 0) this.#readOn();',
   ),
   flaw(
     'turns-without-end',

@@ -24,6 +24,8 @@ export const STEP = {
 } as const;
 
 export const FILL_BYTES_MAX = 160 * 1024;
+/** More than any machine takes at once. */
+const REPEATS_MAX = 1200;
 
 export function bytesStep(...parts: Uint8Array[]): Step {
   return { kind: STEP.BYTES, data: parts.length === 1 ? Buffer.from(parts[0]) : Buffer.concat(parts) };
@@ -45,7 +47,7 @@ export function setupStep(...choices: number[]): Step {
 export function streamBytes({ kind, data }: Step): Buffer | null {
   if (kind === STEP.BYTES) return data;
   if (kind === STEP.REPEAT && data.length > 2) {
-    const length = (data.length - 2) * data.readUInt16BE();
+    const length = (data.length - 2) * Math.min(REPEATS_MAX, data.readUInt16BE());
     return Buffer.alloc(Math.min(FILL_BYTES_MAX, length), data.subarray(2));
   }
   if (kind !== STEP.FILL || data.length < 4) return null;

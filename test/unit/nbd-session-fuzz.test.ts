@@ -58,7 +58,7 @@ class Run {
       this.wire,
       agreement,
       0,
-      { counters: new ServerCounters(), memory: new SessionMemory(), inFlightMax: 1024 },
+      { counters: new ServerCounters(), memory: new SessionMemory(), inFlightMax: 1024, later: queueMicrotask },
       {
         ended: () => (this.ended += 1),
         over: () => (this.over += 1),

@@ -26,6 +26,7 @@ interface Wish extends ExportWish, MemoryDeviceOptions {
   selected?: SelectedContext[];
   deviceBytes?: number;
   memory?: SessionMemory;
+  later?: (run: () => void) => void;
 }
 
 /** A session, what it said and what became of it. */
@@ -54,7 +55,7 @@ class Bench {
       this.wire,
       agreement,
       7,
-      { counters: this.counters, memory: this.memory, inFlightMax: 1024 },
+      { counters: this.counters, memory: this.memory, inFlightMax: 1024, later: wish.later ?? queueMicrotask },
       {
         ended: (reason) => this.events.push(`ended: ${reason}`),
         over: () => this.events.push('over'),
@@ -669,6 +670,37 @@ test('a flood of requests that need no device is not read on while its replies a
   bench.session.drained();
   await turn();
   assert.equal(bench.wire.paused, false);
+});
+
+test('of large reads no more than 64 MiB are with the device, of all hosts together; small ones pass them', async () => {
+  const memory = new SessionMemory();
+  const hosts = Array.from({ length: 4 }, () => new Bench({ completion: 'held', deviceBytes: 32 * MIB, memory }));
+  for (const host of hosts) host.say({ command: READ, length: 32 * MIB });
+  const asked = (): number[] => hosts.map(({ device }) => device.asked.length);
+  assert.deepEqual(asked(), [1, 1, 0, 0]);
+  const modest = new Bench({ completion: 'held', deviceBytes: MIB, memory });
+  modest.say({ command: READ, length: MIB }, { command: WRITE, length: 5, payload: Buffer.alloc(5) });
+  assert.equal(modest.device.held.length, 2);
+  hosts[0].device.release(0, EIO);
+  await turn();
+  assert.deepEqual(asked(), [1, 1, 1, 0]);
+  hosts[1].session.closed();
+  hosts[1].device.release();
+  await turn();
+  assert.deepEqual(asked(), [1, 1, 1, 1]);
+});
+
+test('of requests that need no device 64 are answered before others have their turn', async () => {
+  const resting: (() => void)[] = [];
+  const bench = new Bench({ later: (run) => resting.push(run) });
+  bench.say(Buffer.concat(Array.from({ length: 200 }, (_, i) => requestBytes({ command: 99, cookie: BigInt(i) }))));
+  const answered: number[] = [];
+  for (let turns = 0; turns < 10; turns++) {
+    answered.push((await bench.replies()).length);
+    assert.equal(bench.wire.paused, resting.length > 0);
+    resting.shift()?.();
+  }
+  assert.deepEqual(answered, [64, 64, 64, 8, 0, 0, 0, 0, 0, 0]);
 });
 
 test('a WRITE that waits for room is carried out whole when there is some', async () => {

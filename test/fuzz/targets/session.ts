@@ -88,7 +88,7 @@ class Run {
       this.#wire,
       agreement,
       1,
-      { counters: new ServerCounters(), memory: this.#memory, inFlightMax: 1024 },
+      { counters: new ServerCounters(), memory: this.#memory, inFlightMax: 1024, later: (rest) => queueMicrotask(rest) },
       {
         ended: () => (this.#ended += 1),
         over: () => (this.#over += 1),
