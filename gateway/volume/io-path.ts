@@ -30,14 +30,12 @@ export interface PathEvents extends ReadEvents {
 }
 
 export interface IoPathOptions extends Pick<ReadPathOptions, 'clock' | 'sums' | 'sum' | 'hedgeAfterMs' | 'latencyOf'> {
-  sizeBytes: number;
   log: IntentLog;
   active: Device;
   events: PathEvents;
 }
 
 export class IoPath implements Device {
-  readonly sizeBytes: number;
   readonly lock = new RangeLock();
   readonly counters = new HostCounters();
   readonly durability: Durability;
@@ -67,13 +65,12 @@ export class IoPath implements Device {
   #unmarkedWaiters: (() => void)[] = [];
 
   constructor(options: IoPathOptions) {
-    this.sizeBytes = options.sizeBytes;
     this.#clock = options.clock;
     this.#log = options.log;
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
-    const { sizeBytes, clock } = options;
+    const { clock } = options;
     this.#reads = new ReadPath({
       ...options,
       lock: this.lock,
@@ -82,7 +79,12 @@ export class IoPath implements Device {
       finish: (op, errno) => this.#finish(op, errno),
       overtaken: (op) => this.#overtaken(op),
     });
-    this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#secured(op) });
+    this.durability = new Durability({ clock, done: (op) => this.#secured(op) });
+  }
+
+  /** Of the volume. */
+  get sizeBytes(): number {
+    return this.#sums.sizeBytes;
   }
 
   /** Requests past the gate. */
