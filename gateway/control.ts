@@ -133,6 +133,8 @@ export type VolumeFact =
   | { type: 'target-blocked'; target: TargetRef; reason: string }
   | { type: 'flipped'; certificate: FlipCertificate }
   | { type: 'scrub-finished'; report: ScrubReport }
+  /** Hosts that attach from now on see `sizeBytes`. */
+  | { type: 'grown'; from: number; sizeBytes: number }
   | { type: 'journal-state'; state: JournalView['state']; reason: string | null }
   /** A mirror has by the journal all that hosts flushed, while the active target does not answer since the start. */
   | { type: 'journal-replayed'; target: TargetRef; records: number }

@@ -1,21 +1,40 @@
 // One bit for each region of a device: the dirty set of a mirror, a scrub's work list.
 // Setting rounds outward and clearing inward, so that a doubtful region stays set (rule 2).
+import assert from 'node:assert';
 
 export class Bitmap {
-  readonly sizeBytes: number;
   readonly regionBytes: number;
-  /** How many regions the device has; the last one may be short. */
-  readonly regions: number;
-  readonly #words: Uint32Array;
+  #sizeBytes: number;
+  #regions: number;
+  #words: Uint32Array;
   #count = 0;
   #additions = 0;
 
   /** `regionBytes` is a power of two. */
   constructor(sizeBytes: number, regionBytes: number) {
-    this.sizeBytes = sizeBytes;
     this.regionBytes = regionBytes;
-    this.regions = Math.ceil(sizeBytes / regionBytes);
-    this.#words = new Uint32Array(Math.ceil(this.regions / 32));
+    this.#sizeBytes = sizeBytes;
+    this.#regions = Math.ceil(sizeBytes / regionBytes);
+    this.#words = new Uint32Array(Math.ceil(this.#regions / 32));
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
+  }
+
+  /** How many regions the device has; the last one may be short. */
+  get regions(): number {
+    return this.#regions;
+  }
+
+  /** The device has become larger. New regions are not set; a short last region keeps its bit, which now stands for more bytes. */
+  grow(sizeBytes: number): void {
+    assert(sizeBytes >= this.#sizeBytes, 'a device only grows');
+    this.#sizeBytes = sizeBytes;
+    this.#regions = Math.ceil(sizeBytes / this.regionBytes);
+    const words = new Uint32Array(Math.ceil(this.#regions / 32));
+    words.set(this.#words);
+    this.#words = words;
   }
 
   /** Grows whenever a region is set that was not: unchanged, nothing was set meanwhile. */

@@ -47,7 +47,6 @@ export type MismatchKind = 'wrong' | 'unreadable' | 'undecided' | 'rotten';
 export interface ComparerOptions {
   /** The active copy first; asked again for every range, because a flip may come in between. */
   copies(): ComparedCopy[];
-  sizeBytes: number;
   lock: RangeLock;
   sums: RegionSums;
   hasher: Hasher;
@@ -79,16 +78,18 @@ export class Comparer {
     this.#stopped = true;
   }
 
-  /** Compares a range that begins and ends with regions, or with the volume. Regions found equal on every copy become verified. */
-  async compare(offset: number, length: number): Promise<Compared> {
+  /** Compares a range that begins and ends with regions, or with the volume as it is or was. Regions found equal on every copy become verified. */
+  async compare(offset: number, wanted: number): Promise<Compared> {
     const { sums, throttle, lock } = this.#options;
     const begunMs = this.#options.clock.nowMs();
     const suspects = new Set<number>();
     const first = offset / sums.regionBytes;
-    const regions = Math.ceil(length / sums.regionBytes);
+    const regions = Math.ceil(wanted / sums.regionBytes);
     let settled = false;
     for (let attempt = 0; attempt < TRIES && !settled; attempt += 1) {
-      await throttle.take(length * this.#present().length);
+      await throttle.take(wanted * this.#present().length);
+      // The volume may have grown meanwhile, and its short last region with it.
+      const length = Math.min(regions * sums.regionBytes, sums.sizeBytes - offset);
       const copies = this.#present();
       if (this.#alone(copies)) return 'none';
       const watch = { offset, end: offset + length, touched: lock.overlaps(offset, length) };
@@ -177,12 +178,12 @@ export class Comparer {
 
   /** Looks at one region under its lock and does what must be done. */
   async #decide(region: number): Promise<void> {
-    const { sums, lock, sizeBytes, hasher } = this.#options;
+    const { sums, lock, hasher } = this.#options;
     const offset = region * sums.regionBytes;
-    const length = Math.min(sums.regionBytes, sizeBytes - offset);
-    const entry = await hold(lock, offset, length);
+    const entry = await hold(lock, offset, sums.regionBytes);
     try {
       if (this.#isLost(region)) return;
+      const length = Math.min(sums.regionBytes, sums.sizeBytes - offset);
       const copies: ComparedCopy[] = [];
       for (const copy of this.#present()) {
         if (copy.mirror === null || (await this.#quiet(copy.mirror, offset, length))) copies.push(copy);

@@ -121,6 +121,14 @@ export class Copier {
     this.#options.blank?.clearAll();
   }
 
+  /** The volume has become larger. Before `dirty` is. */
+  grow(sizeBytes: number): void {
+    const { blank } = this.#options;
+    this.#zeroes.grow(sizeBytes);
+    blank?.clearTouched(blank.sizeBytes - 1, 1);
+    blank?.grow(sizeBytes);
+  }
+
   async #loop(): Promise<void> {
     this.#looping = true;
     try {
@@ -213,9 +221,11 @@ export class Copier {
     let applied: Promise<unknown> = Promise.resolve();
     try {
       // While it waited for the lock, a host may have filled the hole: then it is read like anything else.
-      const stillHole = run.hole && this.#zeroes.allZero(run.first, run.regions) && this.#knownAsZero(run);
+      // Or the volume has grown, and its short last region, which is then taken anew.
+      const whole = run.length === this.#run(run.first, run.regions, run.hole).length;
+      const stillHole = whole && run.hole && this.#zeroes.allZero(run.first, run.regions) && this.#knownAsZero(run);
       let found: Found | undefined = stillHole ? { data: null, lost: [] } : undefined;
-      if (!stillHole && !this.#stopped) {
+      if (!stillHole && whole && !this.#stopped) {
         const reading = this.#read(run);
         const inTime = await within(
           this.#options.clock,

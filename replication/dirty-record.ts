@@ -9,14 +9,14 @@ const SEGMENT_BYTES = 512;
 const SEGMENT_EXTENTS = SEGMENT_BYTES * 8;
 
 export class DirtyRecord {
-  readonly extents: number;
   readonly #prefix: string;
-  readonly #bits: Uint8Array;
+  #extents: number;
+  #bits: Uint8Array;
   #count = 0;
 
   /** Reads what is stored. A damaged record counts as all dirty. */
   constructor(records: Records, volume: string, mirror: string, extents: number) {
-    this.extents = extents;
+    this.#extents = extents;
     this.#prefix = `dirty/${volume}/${mirror}/`;
     this.#bits = new Uint8Array(Math.ceil(extents / SEGMENT_EXTENTS) * SEGMENT_BYTES);
     for (const [key, value] of records.list(this.#prefix)) {
@@ -28,8 +28,24 @@ export class DirtyRecord {
     for (let extent = 0; extent < extents; extent += 1) if (this.has(extent)) this.#count += 1;
   }
 
+  get extents(): number {
+    return this.#extents;
+  }
+
   get count(): number {
     return this.#count;
+  }
+
+  /** The volume has become larger, or may be soon: new extents are clean until they are added. */
+  grow(extents: number): void {
+    if (extents <= this.#extents) return;
+    const bits = new Uint8Array(Math.ceil(extents / SEGMENT_EXTENTS) * SEGMENT_BYTES);
+    bits.set(this.#bits);
+    const before = this.#extents;
+    this.#extents = extents;
+    this.#bits = bits;
+    // A growth whose commit had no known outcome may have left some.
+    for (let extent = before; extent < extents; extent += 1) if (this.has(extent)) this.#count += 1;
   }
 
   has(extent: number): boolean {

@@ -34,12 +34,11 @@ export interface IntentLogOptions {
 
 export class IntentLog {
   readonly extentBytes: number;
-  readonly extents: number;
   readonly #options: IntentLogOptions;
   readonly #prefix: string;
-  readonly #states: Uint8Array;
+  #states: Uint8Array;
   /** Per extent: the number of the last write to it, as `touch` counts. */
-  readonly #touched: Float64Array;
+  #touched: Float64Array;
   #touches = 0;
   #marked = 0;
   #wanted = new Set<number>();
@@ -55,16 +54,32 @@ export class IntentLog {
   constructor(options: IntentLogOptions) {
     this.#options = options;
     this.extentBytes = options.extentBytes;
-    this.extents = Math.ceil(options.sizeBytes / options.extentBytes);
+    const extents = Math.ceil(options.sizeBytes / options.extentBytes);
     this.#prefix = `mark/${options.volume}/`;
-    this.#states = new Uint8Array(this.extents);
-    this.#touched = new Float64Array(this.extents);
+    this.#states = new Uint8Array(extents);
+    this.#touched = new Float64Array(extents);
     for (const [key] of options.records.list(this.#prefix)) {
       const extent = Number.parseInt(key.slice(this.#prefix.length), 16);
       if (!(extent < this.extents)) continue;
       this.#states[extent] = STATE.MARKED;
       this.#marked += 1;
     }
+  }
+
+  get extents(): number {
+    return this.#states.length;
+  }
+
+  /** The volume has become larger: nothing was written in the new extents, so none is marked. */
+  grow(sizeBytes: number): void {
+    const extents = Math.ceil(sizeBytes / this.extentBytes);
+    assert(extents >= this.extents, 'a volume only grows');
+    const states = new Uint8Array(extents);
+    states.set(this.#states);
+    const touched = new Float64Array(extents);
+    touched.set(this.#touched);
+    this.#states = states;
+    this.#touched = touched;
   }
 
   /** Extents that are marked for certain. */

@@ -128,6 +128,18 @@ export class Mirror implements ReadableCopy {
     this.dirty.setRange(offset, length);
   }
 
+  /**
+   * The volume has become larger. `alike`: the new part of the mirror is known to be what the volume has there; else it is dirty, with
+   * the region that was short before.
+   */
+  grow(sizeBytes: number, alike: boolean): void {
+    const { dirty } = this;
+    const from = dirty.sizeBytes;
+    this.#copier.grow(sizeBytes);
+    dirty.grow(sizeBytes);
+    if (!alike) this.copyAgain(from, sizeBytes - from, 'the volume has grown');
+  }
+
   /** A mirror that was in sync before (a flip's old target, or one that a restart finds complete) needs no first copy. */
   adopt(): void {
     this.#everSynced = true;

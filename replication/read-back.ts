@@ -13,7 +13,6 @@ const LOOKS = 65_536;
 export interface ReadBackOptions {
   comparer: Comparer;
   sums: RegionSums;
-  sizeBytes: number;
   clock: Clock;
   /** Something was learnt that may be made durable. Must not reject. */
   saved(): Promise<void>;
@@ -38,7 +37,7 @@ export class ReadBack {
 
   /** Compares the next regions that need it, unless it is still at the last ones. */
   async step(): Promise<void> {
-    const { comparer, sums, sizeBytes, saved } = this.#options;
+    const { comparer, sums, saved } = this.#options;
     const { regions, count } = sums.verified;
     if (this.#running || count === regions) return;
     if (this.#cursor >= regions) this.#cursor = 0;
@@ -53,7 +52,7 @@ export class ReadBack {
     this.#running = true;
     try {
       const offset = first * sums.regionBytes;
-      await comparer.compare(offset, Math.min(sizeBytes, last * sums.regionBytes) - offset);
+      await comparer.compare(offset, Math.min(sums.sizeBytes, last * sums.regionBytes) - offset);
       await saved();
     } finally {
       this.#running = false;
@@ -62,10 +61,10 @@ export class ReadBack {
 
   /** Compares the regions at these offsets. */
   async compare(offsets: readonly number[]): Promise<void> {
-    const { comparer, sums, sizeBytes, saved } = this.#options;
+    const { comparer, sums, saved } = this.#options;
     this.#running = true;
     try {
-      for (const offset of offsets) await comparer.compare(offset, Math.min(sums.regionBytes, sizeBytes - offset));
+      for (const offset of offsets) await comparer.compare(offset, Math.min(sums.regionBytes, sums.sizeBytes - offset));
       await saved();
     } finally {
       this.#running = false;

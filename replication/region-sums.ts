@@ -75,6 +75,11 @@ export class RegionSums {
     this.verified = new Bitmap(options.sizeBytes, options.regionBytes);
   }
 
+  /** Of the volume. */
+  get sizeBytes(): number {
+    return this.verified.sizeBytes;
+  }
+
   /** Over the checksums of the verified regions, hex; null: none is. Equal for every copy, because each was read. */
   get root(): string | null {
     return this.verified.count === 0 ? null : this.#root.toString(16).padStart(16, '0');
@@ -225,6 +230,29 @@ export class RegionSums {
       if (sum !== null && counts(offset, length, sum)) samples.push({ offset, length, sum });
     }
     return samples;
+  }
+
+  /**
+   * The volume is about to become larger, and with it its short last region, at `region`: what was known of it is of fewer bytes.
+   * Gives the changes to commit with that; under the region's lock until it has grown.
+   */
+  retract(region: number): Change[] {
+    const extent = Math.floor(region / this.#perExtent);
+    this.#read.delete(extent);
+    if (this.#learning && !this.#memory.has(extent)) {
+      const sums = this.#stored(extent);
+      if (sums !== null) this.#memory.set(extent, sums);
+    }
+    this.forget(region * this.regionBytes, 1);
+    const sums = this.#memory.get(extent);
+    // The others of the extent are written again with the next save.
+    if (sums !== undefined) sums.changed = true;
+    return [{ remove: this.#key(extent) }];
+  }
+
+  /** The volume has become larger. Nothing is known of the new part, nor of what was retracted. */
+  grow(sizeBytes: number): void {
+    this.verified.grow(sizeBytes);
   }
 
   /** Writes are going to be told of (`forget`): what is seen from now on may be believed. */

@@ -38,6 +38,12 @@ export class ZeroMap {
     this.#written?.push({ offset, length });
   }
 
+  /** The source has become larger: nothing is known of its new part, nor of the region that was short before. */
+  grow(sizeBytes: number): void {
+    this.#zero.clearTouched(this.#zero.sizeBytes - 1, 1);
+    this.#zero.grow(sizeBytes);
+  }
+
   /** Asks the source about the window that begins at `offset`. Never fails: what is not known is not zero. */
   async look(source: Device, offset: number): Promise<void> {
     const length = Math.min(WINDOW_BYTES, this.#zero.sizeBytes - offset);

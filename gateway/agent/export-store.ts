@@ -146,10 +146,11 @@ export class ExportStore {
       const claimed = claim(stored.record, wish, stored.clients);
       if (!claimed.ok) return claimed;
       const sizeBytes = wish.sizeBytes ?? stored.record.sizeBytes;
+      if (sizeBytes > stored.record.sizeBytes) await this.#measure(stored);
       const flaw = sizeFlaw(stored, sizeBytes);
       if (flaw !== null) return flaw;
       const done = await this.#attempt(async () => {
-        if (sizeBytes > stored.record.sizeBytes) await this.#growFile(stored, sizeBytes);
+        if (sizeBytes > stored.record.sizeBytes && stored.place?.kind === 'file') await this.#growFile(stored, sizeBytes);
         await this.#keep(stored, { ...claimed.value, sizeBytes });
         (await stored.openDevice())?.grow(sizeBytes);
       });
@@ -248,6 +249,13 @@ export class ExportStore {
     if (place !== null) this.#exports.set(name, this.#stored({ name, record: null, place, problem: null }));
   }
 
+  /** A block device may have been made larger since it was found. */
+  async #measure(stored: StoredExport): Promise<void> {
+    if (stored.place?.kind !== 'block') return;
+    const place = await locate(stored.place.path).catch(() => null);
+    if (place?.kind === 'block') stored.place = place;
+  }
+
   /** What lies beyond the recorded size was never served (a growth that was cut short): it is dropped, so that the new part is a hole. */
   async #growFile(stored: StoredExport, sizeBytes: number): Promise<void> {
     const { path } = stored.place!;
@@ -319,7 +327,10 @@ function sameExport(stored: StoredExport, wish: NewExport): Outcome<{ stored: St
 function sizeFlaw(stored: StoredExport, sizeBytes: number): Outcome<never> | null {
   const { record, place } = stored;
   if (sizeBytes === record.sizeBytes) return null;
-  if (place?.kind === 'block') return refuse('size-fixed', `export ${record.name} is a block device: its size is fixed`);
+  if (place?.kind === 'block' && sizeBytes > place.sizeBytes)
+    return refuse('size-fixed', `export ${record.name} is a block device of ${place.sizeBytes} bytes: make that larger first`, {
+      sizeBytes: place.sizeBytes,
+    });
   if (sizeBytes > record.sizeBytes) return null;
   const message = `export ${record.name} has ${record.sizeBytes} bytes; an export only grows`;
   return refuse('shrink-refused', message, { sizeBytes: record.sizeBytes });

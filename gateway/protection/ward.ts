@@ -108,6 +108,7 @@ export class Ward {
       case 'journal-replayed':
       case 'unmarked':
       case 'lost':
+      case 'grown':
         return;
       default:
         this.tell(fact);

@@ -70,6 +70,13 @@ function eventOf(fact: VolumeFact, volume: string): NewEvent {
         details: { report: { ...report, mismatches: mismatches.slice(0, 100) } },
       };
     }
+    case 'grown':
+      return {
+        type: 'volume.grown',
+        level: 'info',
+        message: `${volume} has grown from ${formatBytes(fact.from)} to ${formatBytes(fact.sizeBytes)} (${fact.sizeBytes} bytes); hosts see it when they attach again.`,
+        details: { from: fact.from, size: fact.sizeBytes },
+      };
     case 'journal-state':
       return {
         type: 'journal.state',

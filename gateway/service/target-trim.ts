@@ -3,7 +3,7 @@
 import type { Clock, Timer } from '../../replication/world.js';
 import { OP, PromisedRequest, perform } from '../../replication/device.js';
 import { type Outcome, refuse, type TargetRef } from '../control.js';
-import type { Requirements } from '../upstream/features.js';
+import type { Features, Requirements } from '../upstream/features.js';
 import type { Upstream, UpstreamEvents } from '../upstream/upstream.js';
 import { describeTarget } from '../volume/copy.js';
 
@@ -28,15 +28,27 @@ export async function trimTarget(fleet: TrimFleet, clock: Clock, target: TargetR
   const failed = new Promise<string>((resolve) => {
     fail = resolve;
   });
-  const events = { connected: () => {}, lost: fail, blocked: fail, settled: () => {}, unlike: async () => true };
+  // It may have become larger, with the volume that it was lent to, since it was last asked as a spare.
+  let found: (wholeBytes: number) => void = () => {};
+  const whole = new Promise<number>((resolve) => {
+    found = resolve;
+  });
+  const events = {
+    connected: (features: Features) => found(features.sizeBytes),
+    lost: fail,
+    blocked: fail,
+    settled: () => {},
+    unlike: async () => true,
+  };
   const opened = fleet.connect(target, { sizeBytes, blockMinimum: 4096 }, events, null);
   if (!opened.ok) return opened;
   const upstream = opened.value;
   const timer: Timer = clock.after(PATIENCE_MS, () => fail(`it did not answer for ${PATIENCE_MS / 1000} s`));
   upstream.start();
   const work = async (): Promise<Outcome<null>> => {
-    for (let at = 0; at < sizeBytes; at += PIECE_BYTES) {
-      const zero = new PromisedRequest(OP.ZEROES, at, Math.min(PIECE_BYTES, sizeBytes - at));
+    const wholeBytes = await whole;
+    for (let at = 0; at < wholeBytes; at += PIECE_BYTES) {
+      const zero = new PromisedRequest(OP.ZEROES, at, Math.min(PIECE_BYTES, wholeBytes - at));
       zero.punch = true;
       const errno = await perform(upstream, zero);
       if (errno !== 0) return refuse('trim-failed', `${describeTarget(target)} refused to be zeroed at ${at} with error ${errno}`);

@@ -144,6 +144,11 @@ export class Connections {
     for (const link of [...this.#standing]) link.close(reason);
   }
 
+  /** Ends those that stand, which carry nothing, and dials at once: what the node has become is seen by a new handshake. */
+  renew(reason: string): void {
+    this.#tearDown(reason, () => {});
+  }
+
   /** The node stands and must not be used: it is looked at again later. */
   turnAway(reason: string): void {
     this.#tearDown(reason, () => this.#block(reason));

@@ -6,7 +6,7 @@
 // Overlapping writes must not be given to it at once: its user serialises them (rule 4).
 import assert from 'node:assert';
 import { type Device, type DeviceRequest, ERRNO, OP } from '../../replication/device.js';
-import type { Change, Clock } from '../../replication/world.js';
+import type { Change, Clock, Timer } from '../../replication/world.js';
 import type { TargetRef } from '../control.js';
 import { Backlog } from './backlog.js';
 import { Comeback } from './comeback.js';
@@ -29,8 +29,11 @@ import type { Violation } from './violation.js';
 
 export type { TargetMemory, UpstreamEvents, UpstreamOptions } from './upstream-world.js';
 
+/** A connection that is renewed is lost if that takes longer. */
+const RENEW_MS = 2000;
+
 /**
- * connecting: nothing stands. replaying: the node is back and gets what it may have forgotten. resending: then the writes
+ * connecting: nothing stands, or nothing is to be sent any more to what stands. replaying: the node is back and gets what it may have forgotten. resending: then the writes
  * it did not answer, before any read can be sent, because a read may have seen them. abandoned: given up by `abandon`.
  */
 export type UpstreamState = 'connecting' | 'replaying' | 'resending' | 'ready' | 'blocked' | 'abandoned' | 'closed';
@@ -64,6 +67,10 @@ export class Upstream implements Device {
   readonly #outstanding: Outstanding;
   #state: UpstreamState = 'connecting';
   #reason: string | null = 'not connected yet';
+  /** Not null: it connects anew, without having been lost; until then it may. */
+  #renewal: Timer | null = null;
+  /** Before that what is on its way is answered. */
+  #draining = false;
   /** The last reason told of why it cannot be a copy. */
   #told: string | null = null;
   readonly #troubleLog: TroubleLog;
@@ -85,7 +92,10 @@ export class Upstream implements Device {
         this.#losses.stands();
         this.#comeback.start();
       },
-      answered: (link, job, errno) => this.#answered(link, job, errno),
+      answered: (link, job, errno) => {
+        this.#answered(link, job, errno);
+        if (this.#draining) this.#turnOver();
+      },
       lost: (reason) => this.#lost(reason),
       handedBack: (jobs) => this.#losses.handedBack(jobs),
       blocked: (reason) => this.#blocked(reason),
@@ -107,14 +117,14 @@ export class Upstream implements Device {
     );
     const keeper = new GuardKeeper({ target, guards, doubts: memory?.doubts ?? null, clock, log }, finish);
     const settler = new GuardSettler(guards, keeper, clock, sender, {
-      isReady: () => this.ready,
+      isReady: () => this.#state === 'ready',
       writesInFlight: (offset, end) => connections.writesInFlight(offset, end),
       settled: (ranges) => this.#events.settled(ranges),
     });
     const flusher = new Flusher({ unflushed, bytesMax: unflushedBytesMax, connections, guards, backlog, witnesses, clock }, sender, {
       finish,
       tell: (job, errno) => this.#tell(job, errno),
-      hasAll: () => this.ready,
+      hasAll: () => this.#state === 'ready',
       roomCame: () => this.#letIn(backlog.takeParked()),
     });
     const comeback = new Comeback(
@@ -139,16 +149,44 @@ export class Upstream implements Device {
     this.#comeback = comeback;
   }
 
+  /** What its volume needs of it. */
   get sizeBytes(): number {
     return this.#options.needs.sizeBytes;
+  }
+
+  /** The volume has become larger: a target that comes back smaller than that is blocked. */
+  require(sizeBytes: number): void {
+    this.#options.needs.sizeBytes = sizeBytes;
+  }
+
+  /** It connects anew without having been lost. */
+  get renewing(): boolean {
+    return this.#renewal !== null;
+  }
+
+  /**
+   * Connects anew, for what only a handshake shows. What is on its way is answered before, and what comes meanwhile waits: nothing is in
+   * doubt, and nobody is told, unless that takes long, which is a loss like any other.
+   */
+  renew(reason: string): void {
+    if (this.#state !== 'ready') return;
+    this.#enter('connecting', reason);
+    this.#draining = true;
+    this.#renewal = this.#clock.after(RENEW_MS, () => {
+      this.#endRenewal();
+      if (this.#connections.standing.length > 0) this.#connections.drop(`${reason}, and it does not answer`);
+      else this.#lost(`${reason}, and it does not answer`);
+    });
+    this.#turnOver();
   }
 
   get state(): UpstreamState {
     return this.#state;
   }
 
+  /** It answers, as far as is known: a connection that is renewed is not lost. */
   get ready(): boolean {
-    return this.#state === 'ready';
+    return this.#state === 'ready' || this.renewing;
   }
 
   /** Why it is not ready; null when it is. */
@@ -268,6 +306,21 @@ export class Upstream implements Device {
     return this.#state === 'abandoned' || this.#state === 'closed';
   }
 
+  /** Once nothing is on its way any more. */
+  #turnOver(): void {
+    for (const _ of this.#connections.unanswered()) return;
+    this.#draining = false;
+    this.#connections.renew(this.#reason!);
+  }
+
+  #endRenewal(): boolean {
+    const quiet = this.#renewal !== null;
+    this.#renewal?.cancel();
+    this.#renewal = null;
+    this.#draining = false;
+    return quiet;
+  }
+
   #enter(state: UpstreamState, reason: string | null): void {
     this.#state = state;
     this.#reason = reason;
@@ -275,6 +328,7 @@ export class Upstream implements Device {
 
   #stop(state: 'abandoned' | 'closed', reason: string): void {
     this.#enter(state, reason);
+    this.#endRenewal();
     this.#comeback.stop();
     this.#settler.stop();
     this.#keeper.stop();
@@ -297,7 +351,7 @@ export class Upstream implements Device {
   /** Jobs that had to wait for a connection or for memory. */
   #letIn(jobs: Job[]): void {
     for (const job of jobs) {
-      if (this.ready) this.#dispatch(job);
+      if (this.#state === 'ready') this.#dispatch(job);
       else this.#backlog.wait(job);
     }
   }
@@ -371,6 +425,7 @@ export class Upstream implements Device {
   }
 
   #lost(reason: string): void {
+    this.#endRenewal();
     this.#comeback.stop();
     this.counters.disconnects += 1;
     this.#enter('connecting', reason);
@@ -378,6 +433,7 @@ export class Upstream implements Device {
   }
 
   #blocked(reason: string): void {
+    this.#endRenewal();
     this.#enter('blocked', reason);
     if (this.#told === reason) return;
     this.#told = reason;
@@ -389,8 +445,9 @@ export class Upstream implements Device {
     this.#enter('ready', null);
     this.#troubleLog.answers();
     this.#misbehaves = false;
+    const renewed = this.#endRenewal();
     for (const job of this.#backlog.takeLost()) this.#sender.transmit(job);
-    this.#events.connected(this.#connections.features!);
+    if (!renewed) this.#events.connected(this.#connections.features!);
     this.#letIn(this.#backlog.takeWaiting());
     this.#settler.poke();
   }

@@ -49,7 +49,6 @@ export interface CopyEvents extends TargetEvents {
 
 export interface CopyOpenerOptions {
   volume: string;
-  sizeBytes: number;
   blockMinimum: number;
   lost: LostRanges;
   copies: Copies;
@@ -104,10 +103,10 @@ export class CopyOpener {
 
   /** Gives a copy a new upstream, not started. */
   connect(copy: Copy, events: TargetEvents = this.#options.events, memory: TargetMemory = this.memoryOf(copy)): Outcome<Upstream> {
-    const { sizeBytes, blockMinimum } = this.#options;
+    const { sums, blockMinimum } = this.#options;
     const opened = this.#options.connect(
       copy.target,
-      { sizeBytes, blockMinimum },
+      { sizeBytes: sums.sizeBytes, blockMinimum },
       {
         connected: () => events.connected(copy),
         lost: (reason) => events.lost(copy, reason),
@@ -132,10 +131,10 @@ export class CopyOpener {
 
   /** The mirror of a copy that is connected; `blank`: its target is proven to read as zero. */
   mirror(copy: Copy, kind: { reverse: boolean; blank: boolean }): Mirror {
-    const { sizeBytes, blockMinimum, lost, sums, hasher, clock, path, throttle, copies, settings, events } = this.#options;
+    const { blockMinimum, lost, sums, hasher, clock, path, throttle, copies, settings, events } = this.#options;
     const mirror: Mirror = new Mirror({
       device: copy.upstream,
-      sizeBytes,
+      sizeBytes: sums.sizeBytes,
       regionBytes: sums.regionBytes,
       blockBytes: Math.max(SECTOR_BYTES, blockMinimum),
       lost,

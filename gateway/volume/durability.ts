@@ -25,7 +25,6 @@ export interface Covering {
 const NOTHING: Covering = { covers: () => false, crowded: () => {} };
 
 export interface DurabilityOptions {
-  sizeBytes: number;
   clock: Clock;
   /** Nothing more is waited for. */
   done(op: VolumeOp): void;
@@ -163,7 +162,7 @@ export class Durability {
 
   /** What was acknowledged before is on the mirror's stable storage afterwards, or the mirror is not in step. */
   async #flush(mirror: Mirror): Promise<void> {
-    const { clock, sizeBytes } = this.#options;
+    const { clock } = this.#options;
     const untilMs = clock.nowMs() + QUEUE_MS;
     const passed = mirror.queue.passed().then(() => true);
     if (!(await whileUsable(clock, mirror, () => untilMs, passed))) {
@@ -176,7 +175,7 @@ export class Durability {
     if (errno === 0 || (errno === undefined && !mirror.usable)) return;
     const why = errno === undefined ? 'did not answer' : `refused (error ${errno})`;
     // Nobody can say what of its writes it has kept.
-    mirror.copyAgain(0, sizeBytes, `the mirror ${why} a flush: all is copied again`);
+    mirror.copyAgain(0, mirror.dirty.sizeBytes, `the mirror ${why} a flush: all is copied again`);
   }
 
   /** One place more has it, or does not count any more. */

@@ -31,7 +31,6 @@ export interface PathEvents extends ReadEvents {
 }
 
 export interface IoPathOptions extends Pick<ReadPathOptions, 'clock' | 'sums' | 'sum' | 'hedgeAfterMs' | 'latencyOf'> {
-  sizeBytes: number;
   log: IntentLog;
   active: Device;
   /** Can the active target say where it has holes? */
@@ -40,7 +39,6 @@ export interface IoPathOptions extends Pick<ReadPathOptions, 'clock' | 'sums' | 
 }
 
 export class IoPath implements Device {
-  readonly sizeBytes: number;
   readonly lock = new RangeLock();
   readonly counters = new HostCounters();
   readonly durability: Durability;
@@ -71,15 +69,13 @@ export class IoPath implements Device {
   #unmarkedWaiters: (() => void)[] = [];
 
   constructor(options: IoPathOptions) {
-    this.sizeBytes = options.sizeBytes;
     this.#clock = options.clock;
     this.#log = options.log;
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
-    const { sizeBytes, clock, sums, sum } = options;
+    const { clock, sums, sum } = options;
     this.#allocation = new Allocation({
-      sizeBytes,
       sums,
       sum,
       learns: () => this.#mirrors.length > 0,
@@ -93,7 +89,12 @@ export class IoPath implements Device {
       finish: (op, errno) => this.#finish(op, errno),
       overtaken: (op) => this.#overtaken(op),
     });
-    this.durability = new Durability({ sizeBytes, clock, done: (op) => this.#secured(op) });
+    this.durability = new Durability({ clock, done: (op) => this.#secured(op) });
+  }
+
+  /** Of the volume. */
+  get sizeBytes(): number {
+    return this.#sums.sizeBytes;
   }
 
   /** Requests past the gate. */

@@ -91,6 +91,8 @@ export class MarkSweeper {
       if (copy.mirror === null || copy.dirtyRecord!.count === 0) continue;
       const extents: number[] = [];
       for (const extent of copy.dirtyRecord!) {
+        // Of a volume that is just growing: what it will lack.
+        if (extent >= intents.extents) break;
         if (!copy.mirror.dirty.anyIn(extent * extentBytes, extentBytes) && quiet(extent)) extents.push(extent);
         if (extents.length >= EXTENTS_MAX * 16) break;
       }

@@ -21,7 +21,6 @@ const RECORD_RETRY_MS = 200;
 
 export interface MirroringOptions {
   volume: string;
-  sizeBytes: number;
   copies: Copies;
   opener: CopyOpener;
   keeper: RecordKeeper;
@@ -46,7 +45,7 @@ export class Mirroring {
 
   /** Resolves when the mirror is durable and its copy begins. */
   async add(target: TargetRef, cause: string): Promise<Outcome<MirrorView>> {
-    const { volume, sizeBytes, copies, opener, keeper, records, landed } = this.#options;
+    const { volume, sums, copies, opener, keeper, records, landed } = this.#options;
     const copy = opener.make(target, cause);
     const memory = opener.memoryOf(copy);
     const stale = memory.doubts.removeAll();
@@ -56,6 +55,7 @@ export class Mirroring {
     } catch (error) {
       return refuse('store-unwritable', `the records cannot be written: ${(error as Error).message}`);
     }
+    const { sizeBytes } = sums;
     const connected = await this.#connect(copy, memory);
     if (!connected.ok) return connected;
     const blank = await proveBlank(copy.upstream, sizeBytes);

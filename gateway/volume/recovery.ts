@@ -9,17 +9,15 @@ export class Recovery {
   readonly #intents: IntentLog;
   readonly #copies: Copies;
   readonly #clock: Clock;
-  readonly #sizeBytes: number;
   readonly #fresh: boolean;
   readonly #startedMs: number;
   #timer: Timer | null = null;
 
   /** `fresh`: no gateway served the volume before. */
-  constructor(options: { intents: IntentLog; copies: Copies; clock: Clock; sizeBytes: number; fresh: boolean }) {
+  constructor(options: { intents: IntentLog; copies: Copies; clock: Clock; fresh: boolean }) {
     this.#intents = options.intents;
     this.#copies = options.copies;
     this.#clock = options.clock;
-    this.#sizeBytes = options.sizeBytes;
     this.#fresh = options.fresh;
     this.#startedMs = options.clock.nowMs();
   }
@@ -49,7 +47,8 @@ export class Recovery {
     this.#timer = this.#clock.after(zombieMs, () => {
       this.#timer = null;
       for (const { mirror, extents } of mirrors) {
-        for (const extent of extents) mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, this.#sizeBytes - extent * extentBytes));
+        for (const extent of extents)
+          mirror.copyAgain(extent * extentBytes, Math.min(extentBytes, mirror.dirty.sizeBytes - extent * extentBytes));
         mirror.trust();
       }
     });

@@ -145,10 +145,11 @@ export class RoleChange {
   }
 
   #extentsOf(ranges: { offset: number; length: number }[]): Set<number> {
-    const { extentBytes } = this.#options.intents;
+    const { extentBytes, extents: all } = this.#options.intents;
     const extents = new Set<number>();
     for (const { offset, length } of ranges) {
-      const last = Math.floor((offset + length - 1) / extentBytes);
+      // Zeroes of a growth that came to nothing lie beyond the end.
+      const last = Math.min(all - 1, Math.floor((offset + length - 1) / extentBytes));
       for (let extent = Math.floor(offset / extentBytes); extent <= last; extent += 1) extents.add(extent);
     }
     return extents;

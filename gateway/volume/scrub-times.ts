@@ -5,13 +5,22 @@ import type { Clock } from '../../replication/world.js';
 export class ScrubTimes {
   readonly #clock: Clock;
   readonly #perExtent: number;
+  readonly #extentBytes: number;
   /** By extent, in seconds of the monotonic clock and one; 0: never. */
-  readonly #seconds: Uint32Array;
+  #seconds: Uint32Array;
 
   constructor(options: { clock: Clock; sizeBytes: number; regionBytes: number; extentBytes: number }) {
     this.#clock = options.clock;
+    this.#extentBytes = options.extentBytes;
     this.#perExtent = options.extentBytes / options.regionBytes;
     this.#seconds = new Uint32Array(Math.ceil(options.sizeBytes / options.extentBytes));
+  }
+
+  /** The volume has become larger: new extents were never compared. */
+  grow(sizeBytes: number): void {
+    const seconds = new Uint32Array(Math.ceil(sizeBytes / this.#extentBytes));
+    seconds.set(this.#seconds);
+    this.#seconds = seconds;
   }
 
   /** Regions from `first` to before `end` were read from every copy, from this moment on (monotonic). A part of an extent makes it no younger. */

@@ -31,7 +31,6 @@ const OFFSETS_TOLD = 100;
 
 export interface ScrubbingOptions {
   volume: string;
-  sizeBytes: number;
   /** A scrub compares so much at a time. */
   chunkBytes: number;
   /** The active copy first. */
@@ -74,18 +73,18 @@ export class Scrubbing {
 
   constructor(options: ScrubbingOptions) {
     this.#options = options;
-    const { sums, sizeBytes, clock, records, volume, log } = options;
+    const { sums, clock, records, volume, log, chunkBytes } = options;
+    const { sizeBytes } = sums;
     this.times = new ScrubTimes({ clock, sizeBytes, regionBytes: sums.regionBytes, extentBytes: options.chunkBytes });
     this.#damage = new Damage(records, volume, log);
     this.#record = new ScrubRecord(records, volume, log);
-    this.#unfinished = this.#record.read(this.#chunks);
+    this.#unfinished = this.#record.read({ sizeBytes, chunkBytes });
     this.#readBack = new ReadBack({
       comparer: this.#comparer((mismatch, kind) => {
         if (this.#found.length < FOUND_MAX) this.#found.push(mismatch);
         this.#note(mismatch, kind);
       }),
       sums,
-      sizeBytes,
       clock,
       saved: () => this.#save(),
     });
@@ -151,9 +150,9 @@ export class Scrubbing {
    * every copy are lost. Under their lock.
    */
   async giveUp(offset: number, length: number): Promise<void> {
-    const { sums, sizeBytes, lost } = this.#options;
+    const { sums, lost } = this.#options;
     const given = this.#rottenIn(offset, length);
-    const ranges = given.map((first) => ({ offset: first, end: Math.min(sizeBytes, first + sums.regionBytes) }));
+    const ranges = given.map((first) => ({ offset: first, end: Math.min(sums.sizeBytes, first + sums.regionBytes) }));
     if (!(await lost.condemn(ranges, 'every copy has it wrong, and a host wrote a part of it'))) return;
     for (const first of given) {
       this.#damage.delete(first);
@@ -188,7 +187,8 @@ export class Scrubbing {
 
   /** One pass over the whole volume, or the rest of one that was interrupted. Its report includes what the reading back found since the last one. */
   async scrub(cause: string): Promise<Outcome<ScrubReport>> {
-    const { volume, sizeBytes, chunkBytes, log } = this.#options;
+    const { volume, sums, chunkBytes, log } = this.#options;
+    const { sizeBytes } = sums;
     if (this.#current !== null) return refuse('scrub-running', `a scrub of ${volume} is under way already`);
     if (this.#options.copies().length < 2)
       return refuse('nothing-to-compare', `${volume} has one copy only: there is nothing to compare it with`);
@@ -263,6 +263,36 @@ export class Scrubbing {
     void this.#damage.save();
   }
 
+  /**
+   * Before the volume grows, which makes what is known of its short last region void: that is compared once more. Not null: something
+   * differs, or must not be read there, and would be taken for right afterwards.
+   */
+  async beforeGrowth(): Promise<Outcome<never> | null> {
+    const { sums, copies } = this.#options;
+    const last = Math.floor(sums.sizeBytes / sums.regionBytes) * sums.regionBytes;
+    if (last < sums.sizeBytes && copies().length > 1) {
+      await this.#background;
+      this.#background = this.#readBack.compare([last]);
+      await this.#background;
+      this.#forgetMended();
+    }
+    return this.openIn(last / sums.regionBytes);
+  }
+
+  /** Not null: copies differ, or the region is known to be wrong on one. */
+  openIn(region: number): Outcome<never> | null {
+    const { volume, sums } = this.#options;
+    const offset = region * sums.regionBytes;
+    if (!this.#damage.has(offset) && !this.#suspects.has(offset)) return this.refusal();
+    return refuse('copies-differ', `the last region of ${volume}, at ${offset}, is wrong on a copy and not mended yet: try again later`);
+  }
+
+  /** It has grown. A pass under way goes over what it had when it began; one that was interrupted begins anew. */
+  grown(): void {
+    this.times.grow(this.#options.sums.sizeBytes);
+    this.#unfinished = null;
+  }
+
   close(): void {
     this.#closed = true;
     this.#current?.job.stop();
@@ -271,16 +301,21 @@ export class Scrubbing {
 
   /** Where the next pass begins. */
   #takeUp(): Omit<UnfinishedScrub, 'copies'> {
-    const { clock, hasher, volume } = this.#options;
+    const { sums, clock, hasher, volume } = this.#options;
     const unfinished = this.#unfinished;
     this.#unfinished = null;
     if (unfinished !== null && this.#isOf(unfinished)) return unfinished;
     const startedAt = new Date(clock.wallMs()).toISOString();
-    return { progress: newPass(this.#chunks, hasher.sum(Buffer.from(`${volume} ${startedAt}`))), startedAt, mismatches: [] };
+    return {
+      sizeBytes: sums.sizeBytes,
+      progress: newPass(this.#chunks, hasher.sum(Buffer.from(`${volume} ${startedAt}`))),
+      startedAt,
+      mismatches: [],
+    };
   }
 
   get #chunks(): number {
-    return Math.ceil(this.#options.sizeBytes / this.#options.chunkBytes);
+    return Math.ceil(this.#options.sums.sizeBytes / this.#options.chunkBytes);
   }
 
   get #copyNames(): string[] {
@@ -290,9 +325,9 @@ export class Scrubbing {
       .sort();
   }
 
-  /** Is it of the copies that there are now? */
-  #isOf({ copies }: UnfinishedScrub): boolean {
-    return isDeepStrictEqual(copies, this.#copyNames);
+  /** Is it of the copies that there are now, and of all of the volume? */
+  #isOf({ copies, sizeBytes }: UnfinishedScrub): boolean {
+    return sizeBytes === this.#options.sums.sizeBytes && isDeepStrictEqual(copies, this.#copyNames);
   }
 
   #forgetUnfinished(): void {
@@ -303,7 +338,14 @@ export class Scrubbing {
   /** What a restart must know to go on with the pass under way. */
   #inProgress(): UnfinishedScrub {
     const { job, report } = this.#current!;
-    return { copies: this.#copyNames, startedAt: report.startedAt, progress: { ...job.progress }, mismatches: report.mismatches };
+    const sizeBytes = report.totalBytes;
+    return {
+      copies: this.#copyNames,
+      sizeBytes,
+      startedAt: report.startedAt,
+      progress: { ...job.progress },
+      mismatches: report.mismatches,
+    };
   }
 
   /** A part of the pass is done. */
@@ -316,10 +358,10 @@ export class Scrubbing {
   }
 
   #comparer(found: (mismatch: Mismatch, kind: MismatchKind) => void): Comparer {
-    const { copies, sizeBytes, lock, sums, lost, hasher, throttle, clock } = this.#options;
+    const { copies, lock, sums, lost, hasher, throttle, clock } = this.#options;
     const isLost = (offset: number, length: number): boolean => lost.overlaps(offset, length);
     const compared = (first: number, end: number, begunMs: number): void => this.times.compared(first, end, begunMs);
-    return new Comparer({ copies, sizeBytes, lock, sums, hasher, throttle, clock, isLost, found, compared });
+    return new Comparer({ copies, lock, sums, hasher, throttle, clock, isLost, found, compared });
   }
 
   #since(): void {

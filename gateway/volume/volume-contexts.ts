@@ -13,16 +13,15 @@ const AGE_STEP_S = 60;
 const REGIONS_MAX = 4096;
 
 export interface VolumeContextsOptions {
-  sizeBytes: number;
   mirrors(): readonly Mirror[];
   sums: RegionSums;
   scrubTimes: ScrubTimes;
 }
 
-export function volumeContexts({ sizeBytes, mirrors, sums, scrubTimes }: VolumeContextsOptions): KnownContext[] {
+export function volumeContexts({ mirrors, sums, scrubTimes }: VolumeContextsOptions): KnownContext[] {
   const { regionBytes, verified } = sums;
   const endOf = (offset: number, length: number): number =>
-    Math.min(sizeBytes, offset + length, (Math.floor(offset / regionBytes) + REGIONS_MAX) * regionBytes);
+    Math.min(verified.sizeBytes, offset + length, (Math.floor(offset / regionBytes) + REGIONS_MAX) * regionBytes);
   const runsOf = (offset: number, end: number, statusOf: (region: number) => number): StatusRun[] => {
     const runs: StatusRun[] = [];
     for (let at = offset; at < end; ) {

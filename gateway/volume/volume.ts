@@ -1,6 +1,7 @@
 // A volume: what hosts attach. Puts its parts together (its copies, its record, its I/O path, what is done in the background)
 // and carries out what is wished of it, one wish at a time. The data rules live in the parts.
 import assert from 'node:assert';
+import { formatBytes } from '../../config/units.js';
 import type { Device, DeviceRequest } from '../../replication/device.js';
 import type { Hasher } from '../../replication/hasher.js';
 import { IntentLog } from '../../replication/intent-log.js';
@@ -19,6 +20,7 @@ import { CopyWatch } from './copy-watch.js';
 import type { FlipCause } from './flip.js';
 import { ForcedTakeover } from './forced-takeover.js';
 import { EXTENT_BYTES, REGION_BYTES } from './granularity.js';
+import { type Enlarge, Growth } from './growth.js';
 import { IoPath } from './io-path.js';
 import { JournalRecovery } from './journal-recovery.js';
 import { type JournalFiles, Journaling } from './journaling.js';
@@ -38,6 +40,7 @@ import type { VolumeSettings } from './volume-settings.js';
 export type { VolumeSettings } from './volume-settings.js';
 
 const TICK_MS = 250;
+const SECTOR_BYTES = 512;
 /** Mirrors in step have so long at the end for what is queued for them. */
 const CLOSE_DRAIN_MS = 2000;
 
@@ -78,6 +81,7 @@ export class Volume implements VolumeControl, Device {
   readonly #succession: Succession;
   readonly #takeover: ForcedTakeover;
   readonly #activeWatch: ActiveWatch;
+  readonly #growth: Growth;
   readonly #scrubbing: Scrubbing;
   readonly #sweeper: MarkSweeper;
   readonly #pace: BackgroundPace;
@@ -122,7 +126,6 @@ export class Volume implements VolumeControl, Device {
       isLost: (offset, length) => lost.overlaps(offset, length),
     });
     const path: IoPath = new IoPath({
-      sizeBytes,
       clock,
       log: intents,
       sums,
@@ -151,7 +154,7 @@ export class Volume implements VolumeControl, Device {
     const pace = new BackgroundPace(clock, options.settings);
     const keeper = new RecordKeeper({ record, records, log, mirrors: () => copies.records(), lost: () => lost.any });
     const lost: LostRanges = new LostRanges({ ...world, keeper, sums, extentBytes });
-    const recovery = new Recovery({ intents, copies, clock, sizeBytes, fresh: options.fresh ?? false });
+    const recovery = new Recovery({ intents, copies, clock, fresh: options.fresh ?? false });
     const journaling = new Journaling({ ...world, path, copies, keeper, files: options.journals });
     const journalRecovery: JournalRecovery = new JournalRecovery({
       ...world,
@@ -203,7 +206,6 @@ export class Volume implements VolumeControl, Device {
     this.#journalRecovery = journalRecovery;
     this.#scrubbing = scrubbing;
     this.contexts = volumeContexts({
-      sizeBytes,
       mirrors: () => copies.mirrors.map(({ mirror }) => mirror),
       sums,
       scrubTimes: scrubbing.times,
@@ -224,6 +226,12 @@ export class Volume implements VolumeControl, Device {
     this.#succession = new Succession({ ...parts, roles, damaged: () => scrubbing.damaged, sample: () => scrubbing.sample() });
     this.#takeover = new ForcedTakeover({ ...parts, recovery, succession: this.#succession });
     this.#activeWatch = new ActiveWatch({ ...parts, succession: this.#succession });
+    this.#growth = new Growth({
+      ...parts,
+      scrubbing,
+      flipping: () => this.#succession.flipping,
+      landed: (list) => recovery.landed(list),
+    });
   }
 
   get name(): string {
@@ -280,9 +288,9 @@ export class Volume implements VolumeControl, Device {
 
   /** Why hosts wait; null: they are served. */
   get service(): { state: 'served' | 'waiting' | 'blocked'; reason: string | null } {
-    const { state, reason } = this.#copies.active.upstream;
+    const { state, ready, reason } = this.#copies.active.upstream;
     if (state === 'blocked') return { state: 'blocked', reason };
-    return state === 'ready' ? { state: 'served', reason: null } : { state: 'waiting', reason };
+    return ready ? { state: 'served', reason: null } : { state: 'waiting', reason };
   }
 
   /** Null: there is none, and none is wanted. */
@@ -396,6 +404,26 @@ export class Volume implements VolumeControl, Device {
     const copy = this.#copies.find(to);
     if (copy === null) return refuse('no-such-mirror', `${this.name} has no mirror on ${describeTarget(to)} that could take over`);
     return this.#alone(`a takeover by ${describeTarget(to)}`, () => this.#takeover.run(copy, acceptLoss));
+  }
+
+  /**
+   * Makes it larger, with what hosts see as zeroes; those that attach from then on see it. As large as it is is no error. `enlarge` is asked for
+   * each of its targets. Resolves with how large it was.
+   */
+  async grow(sizeBytes: number, enlarge: Enlarge): Promise<Outcome<number>> {
+    return this.#alone('growing', async () => {
+      const from = this.sizeBytes;
+      if (sizeBytes === from) return { ok: true, value: from };
+      if (sizeBytes < from) {
+        const message = `${this.name} has ${formatBytes(from)} (${from} bytes) and only grows: what lies beyond ${sizeBytes} bytes would be lost`;
+        return refuse('shrink-refused', message, { sizeBytes: from });
+      }
+      const unit = Math.max(SECTOR_BYTES, this.blockMinimum);
+      if (sizeBytes % unit !== 0)
+        return refuse('size-unaligned', `the size of ${this.name} must be a multiple of ${unit} bytes, is ${sizeBytes}`, { unit });
+      const grown = await this.#growth.grow(sizeBytes, enlarge);
+      return grown.ok ? { ok: true, value: from } : grown;
+    });
   }
 
   scrub(cause: string): Promise<Outcome<ScrubReport>> {

@@ -1,7 +1,7 @@
 // A storage-node agent against the clients it will meet: libnbd's tools, QEMU's and fio, and what they leave on its disk.
 import assert from 'node:assert/strict';
 import { execFile, spawnSync } from 'node:child_process';
-import { closeSync, openSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync, writeSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, rmSync, statSync, symlinkSync, truncateSync, writeFileSync, writeSync } from 'node:fs';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { suite } from 'uvu';
@@ -203,6 +203,13 @@ onLoopDevices(['qemu-io'], 'qemu-utils', BLOCK, async ({ rig, agent }) => {
     assert((await client.setEpoch('disk0', { volume: 'v', epoch: 1 })).ok);
     const grown = await client.resize('disk0', { sizeBytes: 16 * MIB, epoch: 1, volume: 'v' });
     assert.equal(grown.ok ? '' : grown.code, 'size-fixed');
+    // Its owner makes the device larger: then it is only looked at.
+    truncateSync(backing, 16 * MIB);
+    await run('losetup', ['-c', device]);
+    const larger = await client.resize('disk0', { sizeBytes: 12 * MIB, epoch: 1, volume: 'v' });
+    assert.equal(larger.ok ? larger.value.sizeBytes : larger.message, 12 * MIB);
+    const beyond = await client.resize('disk0', { sizeBytes: 17 * MIB, epoch: 1, volume: 'v' });
+    assert.equal(beyond.ok ? '' : beyond.code, 'size-fixed');
     const uri = `nbd://127.0.0.1:${again.nbdPort}/disk0`;
     const commands = [
       'write -P 6 1000 3000',

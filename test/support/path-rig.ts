@@ -93,7 +93,6 @@ export class PathRig {
       isLost: (offset, length) => this.lost.overlaps(offset, length),
     });
     this.path = new IoPath({
-      sizeBytes: this.sizeBytes,
       clock: this.clock,
       log: this.intents,
       sums: this.sums,

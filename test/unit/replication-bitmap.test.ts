@@ -101,6 +101,34 @@ test('every operation and every question agrees with a Set', () => {
   );
 });
 
+test('a device that grows keeps its bits, and has no others', () => {
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 1, max: 1000 }),
+      fc.nat(1500),
+      fc.constantFrom(1, 4, 16, 64),
+      fc.array(fc.nat(1000)),
+      (before, more, regionBytes, set) => {
+        const bitmap = new Bitmap(before, regionBytes);
+        for (const region of set) if (region < bitmap.regions) bitmap.add(region);
+        const model = new Set(set.filter((region) => region < bitmap.regions));
+        bitmap.grow(before + more);
+        const regions = Math.ceil((before + more) / regionBytes);
+        assert.deepEqual([bitmap.sizeBytes, bitmap.regions, bitmap.count], [before + more, regions, model.size]);
+        for (let region = 0; region < regions; region += 1) assert.equal(bitmap.has(region), model.has(region));
+        // A short last region that is set has more bytes now.
+        const bytes = [...model].reduce((sum, each) => sum + Math.min(regionBytes, before + more - each * regionBytes), 0);
+        assert.equal(bitmap.countBytes, bytes);
+        bitmap.setAll();
+        assert.equal(bitmap.count, regions);
+        bitmap.clearRange(0, before + more);
+        assert.equal(bitmap.next(0), -1);
+      },
+    ),
+  );
+  assert.throws(() => new Bitmap(100, 16).grow(99), /only grows/);
+});
+
 test('a range partly outside the device is cut at its end', () => {
   const bitmap = new Bitmap(100, 16);
   bitmap.setRange(90, 1000);

@@ -47,6 +47,21 @@ test('memory agrees with a Set, and a restart finds what was committed', async (
   );
 });
 
+test('a volume that grows has clean extents more, but for what a growth without a known outcome has left there', async () => {
+  const records = new MemoryRecords();
+  const record = new DirtyRecord(records, 'v', 'm1', 100);
+  await records.commit(record.add([7, 99]));
+  record.grow(EXTENTS);
+  record.grow(50);
+  assert.deepEqual([record.extents, record.count, [...record]], [EXTENTS, 2, [7, 99]]);
+  await records.commit(record.add([100, EXTENTS - 1]));
+  assert.deepEqual([...new DirtyRecord(records.crashed(), 'v', 'm1', EXTENTS)], [7, 99, 100, EXTENTS - 1]);
+  const small = new DirtyRecord(records.crashed(), 'v', 'm1', 100);
+  assert.equal(small.count, 2);
+  small.grow(200);
+  assert.deepEqual([small.count, [...small]], [3, [7, 99, 100]]);
+});
+
 test('a change whose commit failed is given again with the next', async () => {
   const records = new MemoryRecords();
   const record = new DirtyRecord(records, 'v', 'm1', 100);

@@ -292,6 +292,27 @@ test('a mark that is made while everything is being dropped brings no checksum b
   assert.equal(rig.sums.get(1), null);
 });
 
+test('of a region that is about to be longer nothing is known any more, stored or not; the others of its extent stay', async () => {
+  const rig = new Rig();
+  for (let region = 0; region < REGIONS; region += 1) rig.sums.verify(region, BigInt(100 + region));
+  await rig.sums.save();
+  const root = rig.sums.root;
+  await rig.records.commit(rig.sums.retract(REGIONS - 1));
+  // As a gateway finds it that was killed now.
+  assert.equal(new Rig(rig.records.crashed()).sums.get(REGIONS - 1), null);
+  rig.sums.grow(SIZE + EXTENT);
+  assert.equal(rig.sums.sizeBytes, SIZE + EXTENT);
+  assert.equal(rig.sums.get(REGIONS - 1), null);
+  assert.equal(rig.sums.get(REGIONS - 2), BigInt(100 + REGIONS - 2));
+  assert.equal(rig.sums.verified.count, REGIONS - 1);
+  assert.equal(rig.sums.nextUnverified(0, 100), REGIONS - 1);
+  assert.notEqual(rig.sums.root, root);
+  await rig.sums.save();
+  const again = new Rig(rig.records.crashed());
+  assert.equal(again.sums.get(REGIONS - 2), BigInt(100 + REGIONS - 2));
+  assert.equal(again.sums.get(REGIONS - 1), null);
+});
+
 test('once everything was dropped nothing is learnt before writes are told of again', () => {
   const { sums } = new Rig();
   sums.dropAll();

@@ -34,7 +34,6 @@ class Rig extends PathRig {
         { name: 'a', device: this.source, mirror: null },
         ...(options.mirrors?.() ?? this.mirrors).map((mirror, at) => ({ name: `b${at}`, device: this.devices[at], mirror })),
       ],
-      sizeBytes: this.sizeBytes,
       lock: this.path.lock,
       sums: this.sums,
       hasher: this.hasher,
