@@ -171,6 +171,16 @@ function withCertificates(): void {
       assert.equal(bed.server.counters.refused, 2 * wrong.length);
     }));
 
+  test('a name with a comma, a wildcard or an address in a certificate stays one name', () =>
+    onStage(mutual, async (stage) => {
+      const names = ['DNS:evil.example, DNS:host-1', 'DNS:*.example', 'IP:10.0.0.1', 'URI:spiffe://a/b,DNS:host-1', 'email:host-1@b'];
+      const tricky = authority.issue({ commonName: 'evil, CN=host-1', names, use: 'client' });
+      assert.deepEqual(await info(await secure(stage, showing(tricky))), [3, 1]);
+      const seen = stage.exports.seen.at(-1)?.tls?.names;
+      const expected = ['evil.example, DNS:host-1', '*.example', '10.0.0.1', 'spiffe://a/b,DNS:host-1', 'host-1@b', 'evil, CN=host-1'];
+      assert.deepEqual(seen, expected);
+    }));
+
   test('optional client certificates: none is nobody, a bad one is refused', () =>
     onStage({ ...mutual, clientCertificates: 'optional' }, async (stage) => {
       assert.deepEqual(await info(await secure(stage, trusting)), [3, 1]);
