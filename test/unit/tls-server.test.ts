@@ -320,6 +320,28 @@ function withCertificates(): void {
     return tls;
   }
 
+  test('garbage in the middle of a session ends it at once, and its export is let go', () =>
+    onStage(required, async (stage) => {
+      for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+        const plain = await starttls(stage);
+        const tls = connect({ ...trusting, maxVersion, socket: plain });
+        tls.on('error', () => {});
+        await once(tls, 'secureConnect');
+        tls.write(GO_DISK);
+        await until(tls, 52);
+        assert.equal(stage.bed.server.clients().length, 1);
+        plain.write(Buffer.alloc(100, 0x17));
+        await eventually(
+          `the session is over in ${maxVersion}`,
+          async () => stage.bed.server.clients().length,
+          (sessions) => sessions === 0,
+          10_000,
+        );
+        tls.destroy();
+      }
+      assert.equal(stage.exports.log.filter((line) => line.startsWith('detach')).length, 2);
+    }));
+
   test('large and small replies come whole and in order, and DISC ends with close_notify', () =>
     onStage(required, async (stage) => {
       for (let at = 0; at < stage.device.bytes.length; at += 4096) stage.device.bytes.writeUInt32BE(at, at);
