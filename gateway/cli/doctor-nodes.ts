@@ -4,6 +4,7 @@ import { isIP } from 'node:net';
 import { accessSync, constants, existsSync } from 'node:fs';
 import { request } from 'undici';
 import type { Config, NodeConfig } from '../../config/config.js';
+import { plainestTls } from '../../config/tls.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
 import type { Clock } from '../../replication/world.js';
 import { AgentClient } from '../agent/client.js';
@@ -105,7 +106,10 @@ async function lookAtPlain(node: NodeConfig & { kind: 'plain' }, copies: KnownCo
       looked.state = 'up';
       if (copy === null) looked.spares.push({ export: name, sizeBytes: found.value.sizeBytes });
       findings.push(...judgeExport(node.id, name, found.value, copy));
-      if (copy !== null && !(await refusesAnother(address, name, world.clock))) findings.push(openToOthers(node, name));
+      if (copy !== null && !(await refusesAnother(address, name, world.clock))) {
+        const strangers = node.tls === null || (await takesStrangers(node, name, world.clock));
+        findings.push(strangers ? openToOthers(node, name) : closedToStrangers(node, name));
+      }
     } else if (copy !== null && world.serving) {
       findings.push(ok(subjectOf(node.id, name), `it takes no connection besides the gateway's (${found.message})`));
     } else {
@@ -196,6 +200,22 @@ function refusesAnother(address: WireAddress, exportName: string, clock: Clock):
       },
     );
   });
+}
+
+/** Is an export served over TLS to clients without a certificate or key? */
+async function takesStrangers(node: NodeConfig & { kind: 'plain' }, name: string, clock: Clock): Promise<boolean> {
+  const security = await loadNodeSecurity({ ...node, tls: { ...plainestTls, verifyPeer: false } });
+  return (
+    security.ok &&
+    security.value !== null &&
+    (await probeExport(new NetDialer(), clock, { ...node.address, security: security.value }, name)).ok
+  );
+}
+
+function closedToStrangers(node: NodeConfig & { kind: 'plain' }, name: string): DoctorFinding {
+  const message =
+    'it is writable for every client with a certificate or key that its server takes, over TLS; a plain NBD server cannot fence';
+  return ok(subjectOf(node.id, name), `${message}, so let only this gateway have one`);
 }
 
 function isLocal(address: WireAddress): boolean {

@@ -56,6 +56,8 @@ export class ServerSecurity implements Security {
     const tls = new TLSSocket(socket, options);
     // A client that negotiated anew could become another one.
     tls.disableRenegotiation();
+    // After the handshake node:tls tells errors of a server's socket only so, and leaves the socket as it is.
+    tls.on('_tlsError', (error: Error) => tls.destroy(error));
     tls.once('secure', () => secured(this.#peerOf(tls, identity)));
     return tls;
   }

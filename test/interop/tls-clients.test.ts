@@ -144,6 +144,12 @@ forEach(['nbdinfo'], 'nbdinfo sees and lists the export', async (scene, proof, v
   assert.match(await scene.succeed(version, 'nbdinfo', [scene.uri(proof)]), /^protocol: newstyle-fixed with TLS/);
 });
 
+forEach(['nbdinfo'], 'nbdinfo over the Unix socket', async (scene, { user, query }, version) => {
+  const socket = 'path' in scene.bed.unix ? scene.bed.unix.path : '';
+  const uri = `nbds+unix://${user}/disk?socket=${socket}&${query}`;
+  assert.equal((await scene.succeed(version, 'nbdinfo', ['--size', uri])).trim(), String(8 * MIB));
+});
+
 forEach(['nbdcopy'], 'nbdcopy copies there and back, over several connections', async (scene, proof, version) => {
   const bytes = randomBytes(8 * MIB);
   const [from, to] = [scene.path('from'), scene.path('to')];

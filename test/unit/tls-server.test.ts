@@ -171,6 +171,16 @@ function withCertificates(): void {
       assert.equal(bed.server.counters.refused, 2 * wrong.length);
     }));
 
+  test('a name with a comma, a wildcard or an address in a certificate stays one name', () =>
+    onStage(mutual, async (stage) => {
+      const names = ['DNS:evil.example, DNS:host-1', 'DNS:*.example', 'IP:10.0.0.1', 'URI:spiffe://a/b,DNS:host-1', 'email:host-1@b'];
+      const tricky = authority.issue({ commonName: 'evil, CN=host-1', names, use: 'client' });
+      assert.deepEqual(await info(await secure(stage, showing(tricky))), [3, 1]);
+      const seen = stage.exports.seen.at(-1)?.tls?.names;
+      const expected = ['evil.example, DNS:host-1', '*.example', '10.0.0.1', 'spiffe://a/b,DNS:host-1', 'host-1@b', 'evil, CN=host-1'];
+      assert.deepEqual(seen, expected);
+    }));
+
   test('optional client certificates: none is nobody, a bad one is refused', () =>
     onStage({ ...mutual, clientCertificates: 'optional' }, async (stage) => {
       assert.deepEqual(await info(await secure(stage, trusting)), [3, 1]);
@@ -309,6 +319,28 @@ function withCertificates(): void {
     assert.equal((await until(tls, 52)).length, 52);
     return tls;
   }
+
+  test('garbage in the middle of a session ends it at once, and its export is let go', () =>
+    onStage(required, async (stage) => {
+      for (const maxVersion of ['TLSv1.2', 'TLSv1.3'] as const) {
+        const plain = await starttls(stage);
+        const tls = connect({ ...trusting, maxVersion, socket: plain });
+        tls.on('error', () => {});
+        await once(tls, 'secureConnect');
+        tls.write(GO_DISK);
+        await until(tls, 52);
+        assert.equal(stage.bed.server.clients().length, 1);
+        plain.write(Buffer.alloc(100, 0x17));
+        await eventually(
+          `the session is over in ${maxVersion}`,
+          async () => stage.bed.server.clients().length,
+          (sessions) => sessions === 0,
+          10_000,
+        );
+        tls.destroy();
+      }
+      assert.equal(stage.exports.log.filter((line) => line.startsWith('detach')).length, 2);
+    }));
 
   test('large and small replies come whole and in order, and DISC ends with close_notify', () =>
     onStage(required, async (stage) => {
