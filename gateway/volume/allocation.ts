@@ -8,7 +8,6 @@ import type { RegionSums } from '../../replication/region-sums.js';
 const REGIONS_MAX = 4096;
 
 export interface AllocationOptions {
-  sizeBytes: number;
   sums: RegionSums;
   sum(bytes: Uint8Array): bigint;
   /** Are checksums kept true? Only while there is a mirror. */
@@ -51,10 +50,10 @@ export class Allocation {
   }
 
   #isZero(region: number): boolean {
-    const { sums, sum, sizeBytes } = this.#options;
+    const { sums, sum } = this.#options;
     const known = sums.get(region);
     if (known === null) return false;
-    const length = Math.min(sums.regionBytes, sizeBytes - region * sums.regionBytes);
+    const length = Math.min(sums.regionBytes, sums.verified.sizeBytes - region * sums.regionBytes);
     let zero = this.#zeroSums.get(length);
     if (zero === undefined) {
       zero = sum(Buffer.alloc(length));

@@ -77,11 +77,9 @@ export class IoPath implements Device {
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
-    const { sizeBytes, clock, sums, sum } = options;
+    const { sizeBytes, clock } = options;
     this.#allocation = new Allocation({
-      sizeBytes,
-      sums,
-      sum,
+      ...options,
       learns: () => this.#mirrors.length > 0,
       targetTells: () => options.activeTells(),
     });

@@ -126,9 +126,13 @@ test('a status that its target did not answer before it died is answered by the 
 });
 
 const ZERO = 1n;
-function allocation(zero: (region: number) => boolean, tells: boolean, sizeBytes = 2 ** 33) {
-  const sums = { regionBytes: 65536, get: (region: number) => (zero(region) ? ZERO : null) } as unknown as RegionSums;
-  return new Allocation({ sizeBytes, sums, sum: () => ZERO, learns: () => true, targetTells: () => tells });
+function allocation(zero: (region: number) => boolean, tells: boolean) {
+  const sums = {
+    regionBytes: 65536,
+    verified: { sizeBytes: 2 ** 33 },
+    get: (region: number) => (zero(region) ? ZERO : null),
+  } as unknown as RegionSums;
+  return new Allocation({ sums, sum: () => ZERO, learns: () => true, targetTells: () => tells });
 }
 
 test('one answer looks at 256 MiB at most: it ends there where the target is silent, and believes the target behind', () => {
@@ -158,9 +162,8 @@ test('holes that the target tells of stay as they are, and only whole regions of
 });
 
 test('the short last region is held against its own zeroes', () => {
-  const sums = { regionBytes: 65536, get: () => 100n } as unknown as RegionSums;
+  const sums = { regionBytes: 65536, verified: { sizeBytes: 65536 + 100 }, get: () => 100n } as unknown as RegionSums;
   const tail = new Allocation({
-    sizeBytes: 65536 + 100,
     sums,
     sum: ({ length }) => BigInt(length),
     learns: () => true,
