@@ -195,7 +195,6 @@ export class Link implements ReplySink<Job> {
     slot.pieces = null;
     slot.extents = null;
     slot.errno = 0;
-    slot.errors = 0;
     this.inFlight -= 1;
     this.#free.push(slot);
   }

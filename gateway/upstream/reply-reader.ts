@@ -338,6 +338,7 @@ export class ReplyReader<Job> {
   }
 
   #done(slot: LinkSlot<Job>): string | null {
+    slot.errors = 0;
     if (slot.errno === 0) {
       if (slot.op === OP.READ && slot.covered !== slot.length)
         return this.#wrong('data', `a read of ${slot.length} bytes was answered with ${slot.covered}`);

@@ -74,10 +74,9 @@ export class IoPath implements Device {
     this.#sums = options.sums;
     this.#active = options.active;
     this.#events = options.events;
-    const { clock, sums, sum } = options;
+    const { clock } = options;
     this.#allocation = new Allocation({
-      sums,
-      sum,
+      ...options,
       learns: () => this.#mirrors.length > 0,
       targetTells: () => options.activeTells(),
     });
