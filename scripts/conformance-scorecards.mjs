@@ -197,10 +197,22 @@ async function check(uris) {
   for (const uri of uris) {
     const target = await readTarget(uri);
     const options = { write: true, timeoutMs: 10_000, restartCommand: null, restartMs: 10_000 };
-    runs.push((await runSuite(target.value, RULES, options)).outcomes);
+    runs.push((await whenServed(() => runSuite(target.value, RULES, options))).outcomes);
   }
   const outcomes = combined(RULES, runs);
   return { json: asJson(outcomes, uris, packageVersion), card: asMarkdown(outcomes) };
+}
+
+/** A server that listens may need a moment more until its export can be entered. */
+async function whenServed(run) {
+  for (const end = Date.now() + startsWithinMs; ; ) {
+    try {
+      return await run();
+    } catch (error) {
+      if (Date.now() > end) throw error;
+      await new Promise((resolve) => setTimeout(resolve, 500));
+    }
+  }
 }
 
 /** Ports and temporary files differ from run to run: they are left out of what is kept. */

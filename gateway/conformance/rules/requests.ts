@@ -597,11 +597,12 @@ export const REQUEST_RULES: readonly Rule[] = [
     },
   },
   {
-    id: 'disc.after-request',
-    level: 'must',
+    id: 'disc.dropped',
+    level: 'should',
     section: SECTION.END,
-    says: 'A client that drops the connection with requests outstanding harms nobody: the server goes on serving others.',
+    says: 'A client may drop the connection, also with requests outstanding: the server goes on serving others.',
     needs: [],
+    note: 'A few connections are dropped while the server answers; whether that meets the moment in which a server is weak is chance.',
     async check(probe) {
       for (let i = 0; i < 5; i++) {
         const session = await probe.session();
