@@ -63,6 +63,8 @@ export interface Backend {
   /** Null: to the best mirror. */
   flip(volume: string, node: string | null): Promise<Outcome<FlipCertificate>>;
   rollback(volume: string): Promise<Outcome<RollbackReport>>;
+  /** Resolves when it is as large, or was: as large as it is is no error. */
+  grow(volume: string, sizeBytes: number): Promise<Outcome<VolumeView>>;
   /** Resolves when the scrub has begun. */
   scrub(volume: string): Promise<Outcome<ScrubRun>>;
   nodes(): NodeView[];

@@ -2,6 +2,7 @@
 // Each view's schema is checked against its type in gateway/control.ts: a field that is added there is missing here
 // until it is described.
 import { z } from 'zod';
+import { volumeSize } from '../../config/schema.js';
 import {
   type FlipCertificate,
   type ForestallEvent,
@@ -233,6 +234,7 @@ export const Failure = component<ErrorBody>()(
 const name = z.string().min(1).max(200);
 
 export const NodeChoice = z.strictObject({ node: name.nullish().describe('Left out: the gateway chooses') });
+export const NewSize = z.strictObject({ size: volumeSize.describe('"20GiB", or bytes; not smaller than it is') });
 export const Nothing = z.strictObject({});
 export const AnySamples = z
   .unknown()
@@ -243,6 +245,7 @@ export const GivenVerdict = z.strictObject({
 });
 
 components.add(NodeChoice, { id: 'NodeChoice' });
+components.add(NewSize, { id: 'NewSize', examples: [{ size: '20GiB' }, { size: 21474836480 }] });
 components.add(Nothing, { id: 'Nothing' });
 components.add(AnySamples, {
   id: 'AnySamples',

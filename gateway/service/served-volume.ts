@@ -57,6 +57,8 @@ export class ServedVolume {
   #timer: Timer | null = null;
   readonly #awaitScrub: ((report: ScrubReport) => void)[] = [];
   #stopped = false;
+  /** The configured size that was last found to be another than the volume's. */
+  #comparedBytes: number | null = null;
 
   constructor(config: VolumeConfig, world: ServiceWorld) {
     this.config = config;
@@ -180,12 +182,7 @@ export class ServedVolume {
       const placed = await this.#place();
       if (!placed.ok) return placed;
       record = placed.value;
-    } else if (record.sizeBytes !== this.config.sizeBytes) {
-      return refuse(
-        'size-changed',
-        `the configuration says ${formatBytes(this.config.sizeBytes)}, the volume has ${formatBytes(record.sizeBytes)} (${record.sizeBytes} bytes): restore the size in the configuration`,
-      );
-    }
+    } else this.#compareSize(record.sizeBytes);
     if (this.#stopped) return refuse('closing', 'the gateway is shutting down');
     const volume = new Volume({
       record,
@@ -207,6 +204,25 @@ export class ServedVolume {
     if (!started.ok) return started;
     this.volume = volume;
     return started;
+  }
+
+  /** The configuration has the first size only. What of it is not so is said once. */
+  #compareSize(sizeBytes: number): void {
+    const { log } = this.#world;
+    const configured = this.config.sizeBytes;
+    if (configured === sizeBytes || configured === this.#comparedBytes) return;
+    this.#comparedBytes = configured;
+    const has = `the volume has ${formatBytes(sizeBytes)} (${sizeBytes} bytes)`;
+    if (configured < sizeBytes)
+      log.info(
+        { volume: this.name },
+        `${has}, the configuration ${formatBytes(configured)}, which was its first size or is wrong: nothing shrinks`,
+      );
+    else
+      log.warn(
+        { volume: this.name },
+        `the configuration says ${formatBytes(configured)}, but ${has}: "forestall grow ${this.name} ${configured}" grows it`,
+      );
   }
 
   #firstTarget(): TargetRef {
