@@ -126,7 +126,9 @@ function diffVolume(before: VolumeConfig, after: VolumeConfig, diff: ConfigDiff)
     diff.refusals.push({ path: `${path}.size`, message });
   }
   if (after.sizeBytes > before.sizeBytes) {
-    diff.restart.push({ path: `${path}.size`, message: 'takes effect with a restart: hosts learn a size only when they attach' });
+    const message =
+      'is its first size only and has no effect any more: "forestall grow" makes a volume larger, if it is not that large yet';
+    diff.ignored.push({ path: `${path}.size`, message });
   }
   if (after.node !== before.node || after.export !== before.export) {
     const message = 'is its first placement only and has no effect any more: the gateway knows where the volume is; a flip moves it';

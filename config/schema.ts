@@ -129,9 +129,12 @@ const accessSchema = section({
   readOnly: flag().default(false),
 });
 
+/** Of a volume, in bytes. */
+export const volumeSize = size(512, 1024 * tib);
+
 export const volumeSchema = section({
   name: name("the volume's own name"),
-  size: size(512, 1024 * tib),
+  size: volumeSize,
   node: text('must be the id of a node'),
   export: exportName().default(''),
   policy: text('must be the name of a policy').default('default'),

@@ -65,6 +65,8 @@ export interface Backend {
   /** Null: the mirror that lacks the least. Refused while the active target answers, and while what may be lost is not agreed to. */
   takeOver(volume: string, node: string | null, acceptLoss: boolean): Promise<Outcome<FlipCertificate>>;
   rollback(volume: string): Promise<Outcome<RollbackReport>>;
+  /** Resolves when it is as large, or was: as large as it is is no error. */
+  grow(volume: string, sizeBytes: number): Promise<Outcome<VolumeView>>;
   /** Resolves when the scrub has begun. */
   scrub(volume: string): Promise<Outcome<ScrubRun>>;
   nodes(): NodeView[];

@@ -29,7 +29,7 @@ export type ApiReply =
   | { takeOver: (response: ServerResponse) => void };
 
 export interface Endpoint {
-  method: 'GET' | 'POST' | 'DELETE';
+  method: 'GET' | 'POST' | 'PATCH' | 'DELETE';
   /** As OpenAPI writes it: `/v1/volumes/{name}`. */
   path: string;
   id: string;

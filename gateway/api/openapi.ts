@@ -16,6 +16,7 @@ const REFUSAL_TEXT: Readonly<Record<number, string>> = {
   422: 'The configuration file is wrong; nothing was changed',
   500: 'A defect of the gateway; its log says more',
   503: 'Not possible at this moment; try again',
+  504: 'A node did not answer in time; whether it did what was asked is not known',
 };
 
 /** As far as we look into it. */
@@ -25,7 +26,7 @@ export interface OpenApiDocument {
 }
 
 function componentSchemas(): Record<string, Json> {
-  const { schemas } = z.toJSONSchema(components, { uri: (id) => COMPONENTS + id });
+  const { schemas } = z.toJSONSchema(components, { uri: (id) => COMPONENTS + id, io: 'input' });
   return Object.fromEntries(
     Object.entries(schemas).map(([id, schema]) => {
       const { $schema: _, $id: __, ...rest } = schema as Json;

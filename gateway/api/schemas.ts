@@ -2,6 +2,7 @@
 // Each view's schema is checked against its type in gateway/control.ts: a field that is added there is missing here
 // until it is described.
 import { z } from 'zod';
+import { volumeSize } from '../../config/schema.js';
 import {
   type FlipCertificate,
   type ForestallEvent,
@@ -237,6 +238,7 @@ export const TakeoverChoice = z.strictObject({
   node: name.nullish().describe('Left out: the mirror that lacks the least'),
   acceptLoss: z.boolean().default(false).describe('What the mirror lacks may be older there than what hosts wrote: that is agreed to'),
 });
+export const NewSize = z.strictObject({ size: volumeSize.describe('"20GiB", or bytes; not smaller than it is') });
 export const Nothing = z.strictObject({});
 export const AnySamples = z
   .unknown()
@@ -248,6 +250,7 @@ export const GivenVerdict = z.strictObject({
 
 components.add(NodeChoice, { id: 'NodeChoice' });
 components.add(TakeoverChoice, { id: 'TakeoverChoice' });
+components.add(NewSize, { id: 'NewSize', examples: [{ size: '20GiB' }, { size: 21474836480 }] });
 components.add(Nothing, { id: 'Nothing' });
 components.add(AnySamples, {
   id: 'AnySamples',

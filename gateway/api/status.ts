@@ -6,6 +6,7 @@ export const STATUS_BY_CODE: Readonly<Record<string, number>> = {
   'invalid-request': 400,
   'invalid-json': 400,
   'samples-invalid': 400,
+  'size-unaligned': 400,
   'cross-site': 403,
   'route-not-found': 404,
   'volume-not-found': 404,

@@ -1,4 +1,4 @@
-// The routes of volumes: look, mirror, flip, take over, roll back, scrub.
+// The routes of volumes: look, grow, mirror, flip, take over, roll back, scrub.
 import type { Backend } from './backend.js';
 import { type Endpoint, endpoint } from './endpoint.js';
 import { findNode, findVolume } from './lookup.js';
@@ -6,6 +6,7 @@ import {
   Certificate,
   Mirror,
   MirrorParams,
+  NewSize,
   NodeChoice,
   Nothing,
   Rollback,
@@ -51,6 +52,21 @@ export function volumeRoutes(backend: Backend): Endpoint[] {
       responses: { 200: { description: 'The volume', schema: Volume } },
       refusals: [404],
       handle: ({ params }) => ({ status: 200, json: findVolume(backend, params.name) }),
+    }),
+    endpoint({
+      method: 'PATCH',
+      path: '/v1/volumes/{name}',
+      id: 'growVolume',
+      tag: 'volumes',
+      summary: 'Make a volume larger, live; answered when it is, on every copy',
+      params: VolumeParams,
+      body: NewSize,
+      responses: { 200: { description: 'The volume as it is now; the same if it had that size', schema: Volume } },
+      refusals: [404, 409, 503, 504],
+      async handle({ params, body }) {
+        findVolume(backend, params.name);
+        return { status: 200, json: granted(await backend.grow(params.name, body.size)) };
+      },
     }),
     endpoint({
       method: 'POST',

@@ -9,6 +9,8 @@ const ANSWER_CHARS_MAX = 64 * 1024 * 1024;
 
 const EXIT_BY_STATUS: Readonly<Record<number, ExitCode>> = { 400: EXIT.USAGE, 404: EXIT.NOT_FOUND };
 
+type Method = 'GET' | 'POST' | 'PATCH' | 'DELETE';
+
 /** Throws a usage error. */
 export function checkedApiUrl(text: string): string {
   const url = URL.canParse(text) ? new URL(text) : null;
@@ -38,11 +40,16 @@ export class ApiClient {
     return this.#call<T>('POST', path, undefined, 0);
   }
 
+  /** Waits for the answer however long the job takes. */
+  patchAndWait<T>(path: string, body: object): Promise<T> {
+    return this.#call<T>('PATCH', path, body, 0);
+  }
+
   delete<T>(path: string): Promise<T> {
     return this.#call<T>('DELETE', path);
   }
 
-  async #call<T>(method: 'GET' | 'POST' | 'DELETE', path: string, body?: object, answerMs = ANSWER_MS): Promise<T> {
+  async #call<T>(method: Method, path: string, body?: object, answerMs = ANSWER_MS): Promise<T> {
     const { status, text } = await this.#exchange(method, path, body, answerMs);
     let json: unknown;
     try {
@@ -57,7 +64,7 @@ export class ApiClient {
     throw new CliError(EXIT_BY_STATUS[status] ?? EXIT.REFUSED, message ?? `The API answered with status ${status}.`);
   }
 
-  async #exchange(method: 'GET' | 'POST' | 'DELETE', path: string, body: object | undefined, answerMs: number) {
+  async #exchange(method: Method, path: string, body: object | undefined, answerMs: number) {
     try {
       const response = await request(this.url + path, {
         method,

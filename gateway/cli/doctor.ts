@@ -79,7 +79,7 @@ function copiesOf(config: Config, store: StoreReport | null, served: VolumeView[
     const view = served?.find(({ name }) => name === volume.name);
     const stored = store?.volumes.find(({ name }) => name === volume.name);
     const known = view ?? stored ?? { active: { node: volume.node, export: volume.export }, mirrors: [], epoch: 0 };
-    const copy = { volume: volume.name, sizeBytes: stored?.sizeBytes ?? volume.sizeBytes, epoch: known.epoch };
+    const copy = { volume: volume.name, sizeBytes: view?.size ?? stored?.sizeBytes ?? volume.sizeBytes, epoch: known.epoch };
     return [
       { ...copy, target: known.active, role: 'active' },
       ...known.mirrors.map(({ node, export: name }) => ({ ...copy, target: { node, export: name }, role: 'mirror' as const })),
@@ -91,22 +91,22 @@ function lookAtVolume(volume: VolumeConfig, config: Config, copies: KnownCopy[],
   const subject = `volume ${volume.name}`;
   const own = copies.filter((copy) => copy.volume === volume.name);
   const findings: DoctorFinding[] = [];
-  for (const { target, sizeBytes } of own) {
+  for (const { target } of own) {
     if (!config.nodes.some(({ id }) => id === target.node)) {
       findings.push(problem(subject, `it has a copy on node ${target.node}, which the configuration does not name`, 'name the node again'));
     }
-    if (sizeBytes !== volume.sizeBytes) {
-      findings.push(
-        problem(subject, `it has ${sizeBytes} bytes, the configuration says ${volume.sizeBytes}`, 'restore the size in the configuration'),
-      );
-    }
+  }
+  // A smaller one is the first size of a volume that has grown.
+  if (own[0].sizeBytes < volume.sizeBytes) {
+    const message = `it has ${own[0].sizeBytes} bytes, the configuration says ${volume.sizeBytes}, which is its first size only`;
+    findings.push(warning(subject, message, `grow it with "forestall grow ${volume.name} ${volume.sizeBytes}", or restore the size`));
   }
   const { standing, onPrediction } = volume.policy.mirror;
   const wanted = Math.max(standing, onPrediction) - (own.length - 1);
   const active = own[0].target.node;
   const needs = {
     name: volume.name,
-    sizeBytes: volume.sizeBytes,
+    sizeBytes: own[0].sizeBytes,
     active,
     copies: own.slice(1).map(({ target }) => target.node),
     profile: { readShare: 0.5, iops: 0, bytesPerSecond: 0, blockBytes: 4096 },

@@ -185,6 +185,11 @@ Exit codes: 0 every rule that applies passed, 1 some failed, 2 nothing could be 
   command('volumes [name]', 'show all volumes, or one with its mirrors')
     .addHelpText('after', examples('volumes', 'volumes vol0', 'volumes vol0 --json'))
     .action(remote(async (api, out, name?: string) => (await import('./volume-commands.js')).showVolumes(api, out, name)));
+  command('grow <volume> <size>', 'make a volume larger, while hosts go on; they see it when they attach again')
+    .addHelpText('after', examples('grow vol0 20GiB', 'grow vol0 21474836480'))
+    .action(
+      remote(async (api, out, volume: string, size: string) => (await import('./volume-commands.js')).growVolume(api, out, volume, size)),
+    );
   command('nodes [id]', 'show all nodes, or one with its verdict')
     .addHelpText('after', examples('nodes', 'nodes a'))
     .action(remote(async (api, out, id?: string) => (await import('./node-commands.js')).showNodes(api, out, id)));

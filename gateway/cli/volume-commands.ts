@@ -1,4 +1,4 @@
-// The commands of volumes: show, mirror, flip, take over, roll back, scrub. Each is a request to the API and a text for people.
+// The commands of volumes: show, grow, mirror, flip, take over, roll back, scrub. Each is a request to the API and a text for people.
 import { setTimeout as delay } from 'node:timers/promises';
 import { plural } from '../../config/plural.js';
 import { formatBytes, formatDuration } from '../../config/units.js';
@@ -99,6 +99,18 @@ export async function showVolumes(api: ApiClient, output: Output, name: string |
   }
   const answer = await api.get<{ volumes: VolumeView[] }>('/v1/volumes');
   output.result(answer, () => table(answer.volumes, VOLUME_COLUMNS));
+  return EXIT.OK;
+}
+
+/** `size`: as the configuration writes it, or bytes. Takes as long as the nodes need to zero the new part. */
+export async function growVolume(api: ApiClient, output: Output, volume: string, size: string): Promise<ExitCode> {
+  const before = await api.get<VolumeView>(pathOf(volume));
+  const grown = await api.patchAndWait<VolumeView>(pathOf(volume), { size });
+  output.result(grown, () => {
+    const has = `${formatBytes(grown.size)} (${grown.size} bytes)`;
+    if (grown.size === before.size) return `${volume} has ${has} already.\n`;
+    return `${volume} has grown from ${formatBytes(before.size)} to ${has}. Hosts see it when they attach again.\n`;
+  });
   return EXIT.OK;
 }
 

@@ -25,6 +25,7 @@ import type { NodeControl } from '../placement/node-control.js';
 import type { Protection } from '../protection/protection.js';
 import type { SampleIntake } from './sample-intake.js';
 import type { ServedVolume } from './served-volume.js';
+import { enlargerOf, findNoRoom } from './target-growth.js';
 
 export interface BackendParts {
   events: EventFeed;
@@ -98,6 +99,23 @@ export class GatewayBackend implements Backend {
 
   async rollback(volume: string): Promise<Outcome<RollbackReport>> {
     return this.#unserved(volume) ?? this.#parts.protection.rollback(volume);
+  }
+
+  async grow(volume: string, sizeBytes: number): Promise<Outcome<VolumeView>> {
+    const { fleet, volumes } = this.#parts;
+    const unserved = this.#unserved(volume);
+    if (unserved !== null) return unserved;
+    const served = volumes.get(volume)!;
+    const control = served.volume!;
+    // What a mirror that was given up holds counts no more: its node need not have room.
+    const targets = control.copies.flatMap(({ target, mirror }) => (mirror?.condition === 'failed' ? [] : [target]));
+    const flaw = sizeBytes > control.sizeBytes ? await findNoRoom(fleet, targets, sizeBytes) : null;
+    if (flaw !== null) return flaw;
+    const grown = await control.grow(
+      sizeBytes,
+      enlargerOf(fleet, volume, () => control.epoch),
+    );
+    return grown.ok ? { ok: true, value: this.#view(served) } : grown;
   }
 
   async scrub(volume: string): Promise<Outcome<ScrubRun>> {

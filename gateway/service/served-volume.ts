@@ -16,6 +16,7 @@ import { oursKey, putVolume, RECORD_FORMAT, readVolume, type VolumeRecord } from
 import { findPlace } from './first-placement.js';
 
 const RETRY_MS = 1000;
+const CLOSING = refuse('closing', 'the gateway is shutting down');
 const PROFILE_MS = 5000;
 
 export interface ServiceWorld {
@@ -57,6 +58,10 @@ export class ServedVolume {
   #timer: Timer | null = null;
   readonly #awaitScrub: ((report: ScrubReport) => void)[] = [];
   #stopped = false;
+  /** The start of the volume that was begun last. */
+  #starting: Promise<unknown> = Promise.resolve();
+  /** The configured size that was last found to be another than the volume's. */
+  #comparedBytes: number | null = null;
 
   constructor(config: VolumeConfig, world: ServiceWorld) {
     this.config = config;
@@ -86,6 +91,8 @@ export class ServedVolume {
   async close(): Promise<void> {
     this.#stopped = true;
     this.#timer?.cancel();
+    // One that is just being opened still looks at the store.
+    await this.#starting;
     await this.volume?.close();
   }
 
@@ -180,13 +187,8 @@ export class ServedVolume {
       const placed = await this.#place();
       if (!placed.ok) return placed;
       record = placed.value;
-    } else if (record.sizeBytes !== this.config.sizeBytes) {
-      return refuse(
-        'size-changed',
-        `the configuration says ${formatBytes(this.config.sizeBytes)}, the volume has ${formatBytes(record.sizeBytes)} (${record.sizeBytes} bytes): restore the size in the configuration`,
-      );
-    }
-    if (this.#stopped) return refuse('closing', 'the gateway is shutting down');
+    } else this.#compareSize(record.sizeBytes);
+    if (this.#stopped) return CLOSING;
     const volume = new Volume({
       record,
       settings: settingsOf(this.config),
@@ -203,10 +205,31 @@ export class ServedVolume {
         this.#world.fact(this.name, fact);
       },
     });
-    const started = await volume.start();
-    if (!started.ok) return started;
-    this.volume = volume;
-    return started;
+    const starting = volume.start().then((started) => {
+      if (started.ok) this.volume = volume;
+      return started;
+    });
+    this.#starting = starting;
+    return starting;
+  }
+
+  /** The configuration has the first size only. What of it is not so is said once. */
+  #compareSize(sizeBytes: number): void {
+    const { log } = this.#world;
+    const configured = this.config.sizeBytes;
+    if (configured === sizeBytes || configured === this.#comparedBytes) return;
+    this.#comparedBytes = configured;
+    const has = `the volume has ${formatBytes(sizeBytes)} (${sizeBytes} bytes)`;
+    if (configured < sizeBytes)
+      log.info(
+        { volume: this.name },
+        `${has}, the configuration ${formatBytes(configured)}, which was its first size or is wrong: nothing shrinks`,
+      );
+    else
+      log.warn(
+        { volume: this.name },
+        `the configuration says ${formatBytes(configured)}, but ${has}: "forestall grow ${this.name} ${configured}" grows it`,
+      );
   }
 
   #firstTarget(): TargetRef {
@@ -226,6 +249,7 @@ export class ServedVolume {
     }
     const found = await findPlace(this.#world, target, { name: this.name, sizeBytes: this.config.sizeBytes });
     if (!found.ok) return found;
+    if (this.#stopped) return CLOSING;
     const record: VolumeRecord = {
       format: RECORD_FORMAT,
       name: this.name,

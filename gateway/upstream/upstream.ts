@@ -101,7 +101,8 @@ export class Upstream implements Device {
       blocked: (reason) => this.#blocked(reason),
       failed: (reason) => {
         if (this.#state === 'connecting') this.#reason = reason;
-        this.#troubleLog.failed(reason);
+        // What is connected anew on purpose is no trouble.
+        if (this.#renewal === null) this.#troubleLog.failed(reason);
       },
       violated: (violation) => this.#violated(violation),
       changed: (what) => this.#troubleLog.changed(what),

@@ -83,7 +83,7 @@ export class Aftermath {
       const copies = this.#copiesOf(volume).map((node) => ({ node, contents: this.#disk(volume, node).contents }));
       const { rotten } = world;
       // A host cannot read all where a copy went bad: then the copies must be alike but for that.
-      const expected = rotten.any ? copies[0].contents : contents;
+      const expected = rotten.any ? copies[0].contents.subarray(0, volume.sizeBytes) : contents;
       this.violations.push(...checkCopies(volume.name, expected, copies, (block) => rotten.has(volume.name, block)));
       world.moment(`copies compared: ${copies.length}`);
     }
@@ -118,7 +118,7 @@ export class Aftermath {
       known = scrubbed;
     }
     const { regionBytes } = this.#scene.incarnation()!;
-    const regions = volume.sizeBytes / regionBytes;
+    const regions = Math.max(1, Math.floor(volume.sizeBytes / regionBytes));
     const region = random.int(regions);
     const wrong = random.pick(copies);
     const regionOf = (node: string): Buffer =>
@@ -190,9 +190,9 @@ export class Aftermath {
     const { certificate } = answer;
     if (certificate.from.node !== active || certificate.to.node !== to || certificate.dirtyRegions !== 0)
       this.#note(`a certificate of a flip from ${active} to ${to} says ${JSON.stringify(certificate)}`);
-    const regions = Array.from({ length: volume.sizeBytes / incarnation.regionBytes }, (_, region) => region);
+    const regions = Array.from({ length: Math.ceil(volume.sizeBytes / incarnation.regionBytes) }, (_, region) => region);
     const { roots } = certificate;
-    const contents = this.#disk(volume, to).contents;
+    const contents = this.#disk(volume, to).contents.subarray(0, volume.sizeBytes);
     const isTrue = subsets([...touched].slice(0, TOUCHED_MAX)).some((again) => {
       const verified = regions.filter((region) => !touched.has(region) || again.includes(region));
       const root = incarnation.rootOf(contents, verified);

@@ -1,7 +1,8 @@
 // What a run is played with, drawn from its seed: nodes and what they offer, volumes, and at times somebody else's data where
 // a copy could go. Under protection there may be more of them, and agents make their exports themselves.
 import { SimAgent } from './agent.js';
-import type { SimDisk } from './disk.js';
+import { BLOCK_BYTES, type SimDisk } from './disk.js';
+import type { GrowthPlan } from './growth.js';
 import { drawFeatures } from './node-features.js';
 import type { SimNode } from './node.js';
 import type { Random } from './random.js';
@@ -26,14 +27,27 @@ export class Cast {
   readonly spares = new Map<string, string[]>();
 
   /** `alarms`: the stream of what is only drawn under protection; null: there is none. */
-  constructor(world: SimWorld, random: Random, alarms: Random | null, deletes: (node: string, exportName: string) => void) {
+  /** Null: nothing grows. */
+  readonly growth: GrowthPlan | null;
+
+  constructor(
+    world: SimWorld,
+    random: Random,
+    alarms: Random | null,
+    /** Makes the plan by what the volume may have at the end. */
+    growthOf: (lastBytes: number) => GrowthPlan | null,
+    deletes: (node: string, exportName: string) => void,
+  ) {
     this.#drawNodes(world, random, alarms);
-    const sizeBytes = random.pick([131_072, 262_144, 524_288]);
+    const lastBytes = random.pick([131_072, 262_144, 524_288]);
+    this.growth = growthOf(lastBytes);
+    const sizeBytes = this.growth?.firstBytes ?? lastBytes;
     this.volumes.push({ name: 'vol0', sizeBytes, node: random.pick(world.nodes).name });
     for (let more = alarms?.pick([0, 0, 1, 2]) ?? 0; more > 0; more -= 1)
       this.volumes.push({ name: `vol${more}`, sizeBytes, node: alarms!.pick(world.nodes).name });
     if (alarms === null) for (const { name } of this.volumes) for (const node of world.nodes) node.addExport(name, sizeBytes);
     else this.#offer(world, alarms, sizeBytes, deletes);
+    this.growth?.offer(world.nodes, 'vol0', lastBytes);
     this.#drawForeign(world, random);
   }
 
@@ -88,8 +102,10 @@ export class Cast {
     const node = random.pick(world.nodes.filter((each) => each.name !== first));
     const disk = node.disks.get(name);
     if (disk === undefined) return;
-    const from = random.int(disk.blocks);
-    disk.occupy(from, random.between(1, disk.blocks - from));
+    // What lies beyond the volume in an export that is given to it is its own.
+    const blocks = Math.min(disk.blocks, this.volumes[0].sizeBytes / BLOCK_BYTES);
+    const from = random.int(blocks);
+    disk.occupy(from, random.between(1, blocks - from));
     this.foreign.push({ node, disk, contents: Buffer.from(disk.contents) });
   }
 }

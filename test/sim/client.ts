@@ -73,6 +73,8 @@ export class HostSession {
   readonly #draw: () => boolean;
   readonly #bystander: Bystander;
   #device: Device | null = null;
+  /** Of the volume, as it saw it when it attached. */
+  #blocks: number;
   /** Grows with each gateway incarnation: answers to an older one's requests are not heard. */
   #life = 0;
   readonly #outstanding = new Set<Operation>();
@@ -90,6 +92,7 @@ export class HostSession {
     this.#world = world;
     this.#random = random;
     this.#workload = workload;
+    this.#blocks = workload.blocks;
     this.#draw = draw;
     this.#bystander = bystander;
   }
@@ -113,8 +116,14 @@ export class HostSession {
     return this.#garbage;
   }
 
+  /** It attaches anew, or asks for the size again: the volume may be larger. */
+  look(): void {
+    if (this.#device !== null) this.#blocks = this.#device.sizeBytes / BLOCK_BYTES;
+  }
+
   attach(device: Device): void {
     this.#device = device;
+    this.look();
     this.#life += 1;
     this.#outstanding.clear();
     this.#pendingIssues = 0;
@@ -154,7 +163,8 @@ export class HostSession {
 
   #range(): { block: number; count: number } {
     const random = this.#random;
-    const { blocks, hotBlock, hotBlocks, usualBlocks } = this.#workload;
+    const { hotBlock, hotBlocks, usualBlocks } = this.#workload;
+    const blocks = this.#blocks;
     const large = random.chance(0.04);
     const count = Math.min(blocks, large ? random.between(1, 300) : random.between(1, usualBlocks));
     const hot = random.chance(0.75);

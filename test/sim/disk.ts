@@ -34,10 +34,10 @@ export interface BadRange {
 }
 
 export class SimDisk {
-  readonly blocks: number;
-  readonly contents: Buffer;
+  blocks: number;
+  contents: Buffer;
   /** 1: allocated. */
-  readonly allocated: Uint8Array;
+  allocated: Uint8Array;
   readonly bad: BadRange[] = [];
   /** Blocks that cannot be read before they are written. */
   readonly worn = new Set<number>();
@@ -158,6 +158,15 @@ export class SimDisk {
       this.#cached.clear();
       for (const [block, versions] of cached) this.#cached.set(block, versions);
     };
+  }
+
+  /** It is larger from now on; every byte of the new part is `fill`. */
+  grow(sizeBytes: number, fill: number): void {
+    assert(sizeBytes % BLOCK_BYTES === 0 && sizeBytes >= this.contents.length);
+    const added = sizeBytes - this.contents.length;
+    this.contents = Buffer.concat([this.contents, Buffer.alloc(added, fill)]);
+    this.allocated = Buffer.concat([this.allocated, Buffer.alloc(added / BLOCK_BYTES, fill === 0 ? 0 : 1)]);
+    this.blocks = sizeBytes / BLOCK_BYTES;
   }
 
   /** Somebody else's data is here. */

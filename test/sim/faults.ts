@@ -136,6 +136,8 @@ export interface Stage {
   /** After so long hosts may get an error for what waits for its target. */
   giveUpMs: number;
   status(volume: string): Status;
+  /** Of the volume: a copy may be larger. */
+  blocks(volume: string): number;
   /** Volumes get another policy while they are served. */
   setPolicy(policy: Policy): void;
   /** Samples of a copy's contents that the gateway could hold against it. */
@@ -346,7 +348,7 @@ function mayNotice(stage: Stage, node: SimNode, volume: string): boolean {
 }
 
 /** Those of regions whose checksum is stored; null: there are none. */
-function knownBlocks({ world }: Stage, volume: string): number[] | null {
+function knownBlocks({ world, blocks: blocksOf }: Stage, volume: string): number[] | null {
   const blocks: number[] = [];
   for (const [key, value] of world.store.list(`sum/${volume}/`)) {
     // A bit for each of its 8 regions of 8 blocks, then the checksums.
@@ -354,7 +356,8 @@ function knownBlocks({ world }: Stage, volume: string): number[] | null {
     const first = Number.parseInt(key.slice(key.lastIndexOf('/') + 1), 16) * 64;
     for (let block = 0; block < 64; block += 1) if ((known & (1 << (block >>> 3))) !== 0) blocks.push(first + block);
   }
-  return blocks.length > 0 ? blocks : null;
+  const inside = blocks.filter((block) => block < blocksOf(volume));
+  return inside.length > 0 ? inside : null;
 }
 
 /** A byte of one copy changes by itself. */
@@ -365,7 +368,7 @@ function rot(stage: Stage, volume: string): void {
   const copy = random.pick(copies);
   const disk = world.node(copy.node).disks.get(copy.export);
   if (disk === undefined || copies.length < 2) return;
-  const block = random.pick(knownBlocks(stage, volume) ?? [random.int(disk.blocks)]);
+  const block = random.pick(knownBlocks(stage, volume) ?? [random.int(stage.blocks(volume))]);
   world.trace(() => `a byte of block ${block} goes bad on ${copy.node}`);
   world.rotten.add(volume, block);
   disk.corrupt(block);
@@ -397,8 +400,8 @@ function wear(stage: Stage, node: SimNode, volume: string): void {
   // Of what a spare cannot read nobody is told before it is a copy.
   if (disk === undefined || ![active, ...mirrors.map((mirror) => mirror.node)].includes(node.name)) return;
   for (let places = random.between(1, 3); places > 0; places -= 1) {
-    const first = random.int(disk.blocks);
-    const end = Math.min(disk.blocks, first + random.pick([1, 1, 2, 5, 12]));
+    const first = random.int(stage.blocks(volume));
+    const end = Math.min(stage.blocks(volume), first + random.pick([1, 1, 2, 5, 12]));
     world.trace(() => `blocks ${first} to ${end - 1} cannot be read any more on ${node.name}`);
     for (let block = first; block < end; block += 1) {
       disk.worn.add(block);

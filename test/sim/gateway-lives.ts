@@ -31,6 +31,7 @@ export class GatewayLives {
   readonly violations: Violation[] = [];
   readonly #options: GatewayLivesOptions;
   readonly #last = new Map<string, Status>();
+  readonly #sizes = new Map<string, number>();
   #policy: Policy;
   #life: GatewayLife | null = null;
   #incarnation: Incarnation | null = null;
@@ -43,6 +44,7 @@ export class GatewayLives {
     this.#options = options;
     const { durability, whenFull } = options.plan;
     this.#policy = { durability, whenFull };
+    for (const { name, sizeBytes } of options.cast.volumes) this.#sizes.set(name, sizeBytes);
     for (const { name, node } of options.cast.volumes)
       this.#last.set(name, { active: node, export: name, activating: null, mirrors: [], refused: false });
   }
@@ -164,6 +166,44 @@ export class GatewayLives {
     return answer;
   }
 
+  /** Bytes of a volume, as the last gateway had it that served it. */
+  sizeOf(volume: string): number {
+    return this.#sizes.get(volume)!;
+  }
+
+  /** Null: the gateway crashed meanwhile. */
+  async grow(volume: string, sizeBytes: number): Promise<Answer | null> {
+    const { world, sessions } = this.#options;
+    const incarnation = this.#incarnation;
+    if (incarnation === null) return null;
+    this.#wishes += 1;
+    world.moment('wish grow');
+    let answer: Answer;
+    try {
+      answer = await incarnation.grow(volume, sizeBytes);
+    } catch (error) {
+      if (incarnation === this.#incarnation) world.scheduler.fail(error);
+      return null;
+    }
+    if (incarnation !== this.#incarnation) return null;
+    this.#wishes -= 1;
+    world.trace(() => `grow ${volume} to ${sizeBytes}: ${answer.ok ? 'done' : 'refused'}: ${answer.text}`);
+    world.moment(`wish grow ${answer.ok ? 'granted' : `refused ${answer.text.split(':')[0]}`}`);
+    if (answer.ok) {
+      this.#seeSize(volume);
+      for (const session of sessions) if (session.volume === volume && session.number !== 1) session.look();
+    }
+    return answer;
+  }
+
+  /** What it has once is never less afterwards. */
+  #seeSize(volume: string): void {
+    const sizeBytes = this.#incarnation!.device(volume)!.sizeBytes;
+    const before = this.#sizes.get(volume)!;
+    if (sizeBytes < before) this.violations.push({ property: 'integrity', text: `${volume} has ${sizeBytes} bytes and had ${before}` });
+    this.#sizes.set(volume, sizeBytes);
+  }
+
   /** A node loses its power: of which volumes it is, or may just have become or ceased to be, the active target. */
   markPowerLoss(node: SimNode): void {
     const { world, cast } = this.#options;
@@ -179,7 +219,10 @@ export class GatewayLives {
     if (life.dead || this.#ending) return;
     const device: Device | null = this.#incarnation!.device(session.volume);
     if (device === null) this.#options.world.scheduler.after(ATTACH_RETRY_MS, () => this.#attach(session, life));
-    else session.attach(device);
+    else {
+      this.#seeSize(session.volume);
+      session.attach(device);
+    }
   }
 
   #leave(): void {

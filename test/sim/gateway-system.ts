@@ -58,6 +58,10 @@ class GatewayIncarnation implements Incarnation {
     return this.#volumes.get(name) ?? null;
   }
 
+  grow(name: string, sizeBytes: number): Promise<Answer> {
+    return this.#ask(name, (volume) => volume.grow(sizeBytes, (target, wanted) => this.#surroundings.enlarge(target, wanted)));
+  }
+
   addMirror(name: string, node: string): Promise<Answer> {
     if (this.guarded !== null) return this.guarded.addMirror(name, node);
     return this.#ask(name, (volume) => volume.addMirror({ node, export: name }, 'the simulation wants it'));
@@ -282,5 +286,6 @@ function firstRecord(plan: VolumePlan): VolumeRecord {
 export const gatewaySystem: SystemUnderTest = {
   name: 'gateway',
   protects: true,
+  grows: true,
   start: (surroundings) => new GatewayIncarnation(surroundings),
 };

@@ -3,10 +3,11 @@
 //
 //   npm run sim -- [--seeds 200] [--seed 1] [--ops 200] [--sessions 3] [--faults 5] [--workers 2] [--seconds S]
 //                  [--system gateway|reference[:BUG,...]] [--verbose] [--mutate all|RULE|NAME[,...]] [--failures 3]
-//                  [--protection drawn|always|never] [--coverage] [--shrink SECONDS] [--without FAULT[,...]] [--idle SESSION[,...]] [--load OPERATIONS] [--variant N]
+//                  [--protection drawn|always|never] [--growth drawn|always|never] [--coverage] [--shrink SECONDS] [--without FAULT[,...]] [--idle SESSION[,...]] [--load OPERATIONS] [--variant N]
 //
 // --seed: the first one; `random` draws it. --seconds: stop after so long, however many seeds were run.
-// --protection: whether volumes are under protection, with verdicts as faults; `drawn`: in a third of the seeds.
+// --protection: whether volumes are under protection, with verdicts as faults; `drawn`: in a third of the seeds. --growth: whether a
+// volume that is not under protection is made larger; `drawn`: in a quarter of them.
 // --coverage: which awaits and changes of state the seeds reach, and at which awaits the gateway crashed (coverage.ts).
 // --shrink: how long the first failing seed may be tried with less, until it is printed as a short scenario with its trace; 0: not at all.
 // --without, --idle, --load, --variant: such a scenario (fault-plan.ts).
@@ -39,6 +40,7 @@ interface Options {
   system: string;
   /** Undefined: drawn from the seed. */
   protection: boolean | undefined;
+  growth: boolean | undefined;
   verbose: boolean;
   mutate: string | null;
   coverage: boolean;
@@ -59,6 +61,7 @@ function readOptions(): Options {
       failures: { type: 'string', default: '3' },
       system: { type: 'string', default: 'gateway' },
       protection: { type: 'string', default: 'drawn' },
+      growth: { type: 'string', default: 'drawn' },
       verbose: { type: 'boolean', default: false },
       mutate: { type: 'string' },
       coverage: { type: 'boolean', default: false },
@@ -76,7 +79,8 @@ function readOptions(): Options {
   };
   const numbers = (name: string, text: string): number[] => (text === '' ? [] : text.split(',').map((each) => number(name, each, 0)));
   findSystem(values.system);
-  const { protection } = values;
+  const { protection, growth } = values;
+  if (!['drawn', 'always', 'never'].includes(growth)) throw new Error(`--growth ${growth}: drawn, always or never is wanted`);
   if (!['drawn', 'always', 'never'].includes(protection)) throw new Error(`--protection ${protection}: drawn, always or never is wanted`);
   return {
     seeds: number('seeds', values.seeds, 1),
@@ -89,6 +93,7 @@ function readOptions(): Options {
     failures: number('failures', values.failures, 1),
     system: values.system,
     protection: protection === 'drawn' ? undefined : protection === 'always',
+    growth: growth === 'drawn' ? undefined : growth === 'always',
     verbose: values.verbose,
     mutate: values.mutate ?? null,
     coverage: values.coverage,
@@ -136,9 +141,10 @@ class Tally {
 }
 
 /** The command that plays one seed again. */
-function again({ operations, sessions, faults, system, protection }: Options, seed: number, reduction: Reduction): string {
+function again({ operations, sessions, faults, system, protection, growth }: Options, seed: number, reduction: Reduction): string {
   const under = protection === undefined ? '' : ` --protection ${protection ? 'always' : 'never'}`;
-  const size = `--ops ${operations} --sessions ${sessions} --faults ${faults} --system ${system}${under}`;
+  const grown = growth === undefined ? '' : ` --growth ${growth ? 'always' : 'never'}`;
+  const size = `--ops ${operations} --sessions ${sessions} --faults ${faults} --system ${system}${under}${grown}`;
   return `npm run sim -- --seed ${seed} --seeds 1 ${size} ${reductionWords(reduction)} --verbose`.replaceAll('  ', ' ');
 }
 
@@ -150,17 +156,17 @@ function printFailure({ seed, violations, lines }: SeedReport, options: Options)
 
 /** The first failing seed again and again, with ever less. */
 async function printShort({ seed }: SeedReport, options: Options): Promise<void> {
-  const { operations, sessions, faults, system, protection, reduction, shrinkSeconds } = options;
+  const { operations, sessions, faults, system, protection, growth, reduction, shrinkSeconds } = options;
   const endMs = performance.now() + shrinkSeconds * 1000;
-  const scenario = { seed, operations, sessions, faults, protection, verbose: false, reduction };
+  const scenario = { seed, operations, sessions, faults, protection, growth, verbose: false, reduction };
   const { lines, reduction: found } = await shrinkSeed(findSystem(system), scenario, () => performance.now() > endMs);
   process.stdout.write(`\n${lines.join('\n')}\nagain: ${again(options, seed, found)}\n`);
 }
 
 async function runSeeds(options: Options): Promise<Tally> {
   const tally = new Tally();
-  const { operations, sessions, faults, protection, verbose, reduction } = options;
-  const scenario = { operations, sessions, faults, protection, verbose: verbose && options.seeds === 1, reduction };
+  const { operations, sessions, faults, protection, growth, verbose, reduction } = options;
+  const scenario = { operations, sessions, faults, protection, growth, verbose: verbose && options.seeds === 1, reduction };
   const take = (report: SeedReport): void => {
     tally.add(report);
     if (report.violations.length > 0 && tally.failed.length <= options.failures) printFailure(report, options);

@@ -128,10 +128,10 @@ async function hunted(directory: string, hunt: Hunt, control: ChildProcess): Pro
 
 async function huntWith(
   worker: ChildProcess,
-  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults, durability = 'async', protection = false }: Hunt,
+  { system = 'gateway', seeds = SEEDS_MAX, weights, lulls, faults, durability = 'async', protection = false, growth = false }: Hunt,
   control: ChildProcess,
 ): Promise<Verdict> {
-  const options = { ...OPTIONS, weights, lulls, durability, protection, faults: faults ?? OPTIONS.faults };
+  const options = { ...OPTIONS, weights, lulls, durability, protection, growth, faults: faults ?? OPTIONS.faults };
   // What protection does not end takes long to be sure of.
   const chunk = protection ? 2 : CHUNK;
   for (let from = 1; from <= seeds; from += chunk) {

@@ -125,7 +125,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
   {
     name: '17-scrub-decides-without-the-lock',
     breaks: 'a scrub calls a region damaged that is being written',
-    edits: [{ file: COMPARER, find: 'await hold(lock, offset, length)', replace: 'await hold(lock, offset, 1)' }],
+    edits: [{ file: COMPARER, find: 'await hold(lock, offset, sums.regionBytes)', replace: 'await hold(lock, offset, 1)' }],
     caughtBy: { weights: { scrub: 4, slow: 1 } },
   },
   {

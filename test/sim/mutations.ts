@@ -4,6 +4,7 @@
 import { COPY_MUTATIONS } from './mutations-copies.js';
 import { DURABILITY_MUTATIONS } from './mutations-durability.js';
 import { FLIP_MUTATIONS } from './mutations-flip.js';
+import { GROWTH_MUTATIONS } from './mutations-growth.js';
 import { INTEGRITY_MUTATIONS } from './mutations-integrity.js';
 import { JOURNAL_MUTATIONS } from './mutations-journal.js';
 import { PROTECTION_MUTATIONS } from './mutations-protection.js';
@@ -40,6 +41,8 @@ export interface Hunt {
   durability?: ScenarioOptions['durability'];
   /** Do verdicts move the volumes? */
   protection?: boolean;
+  /** Is a volume made larger? */
+  growth?: boolean;
   /** Faults of a run; as many as usual unless told. */
   faults?: number;
 }
@@ -59,5 +62,6 @@ export const MUTATIONS: readonly Mutation[] = [
   ...FLIP_MUTATIONS,
   ...JOURNAL_MUTATIONS,
   ...INTEGRITY_MUTATIONS,
+  ...GROWTH_MUTATIONS,
   ...PROTECTION_MUTATIONS,
 ].sort((one, other) => Number.parseInt(one.name, 10) - Number.parseInt(other.name, 10));

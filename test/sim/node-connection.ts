@@ -18,6 +18,8 @@ export class NodeConnection implements WireHandlers {
   readonly #end: End;
   #handshake: NodeHandshake | null;
   #settled: Settled | null = null;
+  /** Of the export when it was asked for: what is beyond is refused, though the export may be larger by now. */
+  #sizeBytes: number | null = null;
   #chunks: Buffer[] = [];
   #available = 0;
   #needed = HEADER_BYTES;
@@ -34,7 +36,10 @@ export class NodeConnection implements WireHandlers {
     this.line = line;
     this.#handshake = new NodeHandshake({
       features: node.features,
-      sizeOf: (name) => node.disks.get(name)?.contents.length ?? null,
+      sizeOf: (name) => {
+        this.#sizeBytes = node.disks.get(name)?.contents.length ?? null;
+        return this.#sizeBytes;
+      },
       send: (bytes) => this.#end.write(bytes),
       close: () => this.#end.end(),
       admit: (name, admit) => {
@@ -148,7 +153,7 @@ export class NodeConnection implements WireHandlers {
     const { features } = node;
     this.unanswered += 1;
     const request = new NodeRequest(disk, this.id, cookie, command, flags, offset, length, data, node.count(), node.random);
-    assert(offset + length <= disk.contents.length, `a request beyond the end: ${offset} + ${length}`);
+    assert(offset + length <= this.#sizeBytes!, `a request beyond the end: ${offset} + ${length}`);
     if (command === CMD.FLUSH) assert(length === 0 && offset === 0, 'a flush has no range');
     else {
       assert(length > 0, 'an empty request');

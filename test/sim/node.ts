@@ -70,6 +70,11 @@ export class SimNode implements Listening {
     this.features = options.features;
   }
 
+  /** It is an agent. */
+  get fencing(): boolean {
+    return this.#options.fencing;
+  }
+
   get up(): boolean {
     return this.#up;
   }

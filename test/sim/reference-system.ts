@@ -15,7 +15,12 @@ interface Placement {
 }
 
 export function referenceSystem(bugs: readonly Bug[]): SystemUnderTest {
-  return { name: ['reference', ...bugs].join(':'), protects: false, start: (surroundings) => new Reference(surroundings, new Set(bugs)) };
+  return {
+    name: ['reference', ...bugs].join(':'),
+    protects: false,
+    grows: false,
+    start: (surroundings) => new Reference(surroundings, new Set(bugs)),
+  };
 }
 
 class Reference implements Incarnation {
@@ -31,6 +36,10 @@ class Reference implements Incarnation {
 
   device(volume: string): Device {
     return this.#volumes.get(volume)!;
+  }
+
+  async grow(): Promise<Answer> {
+    return { ok: false, text: 'the reference does not grow' };
   }
 
   addMirror(volume: string, node: string): Promise<Answer> {

@@ -14,6 +14,7 @@ import { type PlannedFault, planFaults, type Reduction, WHOLE } from './fault-pl
 import { type Fault, type Stage, strike } from './faults.js';
 import { CALM_MS, Drill } from './drill.js';
 import { GatewayLives } from './gateway-lives.js';
+import { GrowthPlan, type GrowthStage } from './growth.js';
 import type { Operation } from './history.js';
 import { tend } from './operator.js';
 import { Random } from './random.js';
@@ -21,7 +22,7 @@ import { banRealTime } from './real-time.js';
 import type { RunOutcome } from './scheduler.js';
 import { SimWorld } from './sim-world.js';
 import { Vigil } from './vigil.js';
-import type { Surroundings, SystemUnderTest, VolumePlan } from './system.js';
+import type { Answer, Surroundings, SystemUnderTest, VolumePlan } from './system.js';
 
 export interface ScenarioOptions {
   seed: number;
@@ -38,6 +39,8 @@ export interface ScenarioOptions {
   whenFull?: Surroundings['whenFull'];
   /** Do verdicts move the volumes? Instead of what the seed would draw; never where `weights` are given unless told. */
   protection?: boolean;
+  /** Is a volume made larger? As `protection`. */
+  growth?: boolean;
   /** Is told of crashes, and may want one. */
   recorder?: CoverageRecorder;
   /** Only a part of it. */
@@ -52,6 +55,8 @@ export interface ScenarioResult {
   faults: readonly PlannedFault[];
 }
 
+/** Share of the seeds without protection in which a volume grows. */
+const GROWTH = 0.25;
 const GIVE_UP_MS = 20_000;
 /** Virtual time within which the load must be over. */
 const LOAD_MS = 900_000;
@@ -135,8 +140,15 @@ class Run {
     this.#vigil = new Vigil(this.world, () => this.#gateway.incarnation);
     const wanted = options.weights === undefined ? options.protection : (options.protection ?? false);
     this.#alarms = system.protects ? AlarmSide.draw(this.world, options.seed, wanted) : null;
-    this.#cast = new Cast(this.world, this.#random, this.#alarms?.random ?? null, (node, name) =>
-      this.#alarms?.warden.frees({ node, export: name }),
+    const growth = new Random(options.seed, 'growth');
+    const mayGrow = system.grows && this.#alarms === null;
+    const grows = options.growth ?? (options.weights === undefined && growth.chance(GROWTH));
+    this.#cast = new Cast(
+      this.world,
+      this.#random,
+      this.#alarms?.random ?? null,
+      (lastBytes) => (mayGrow && grows ? new GrowthPlan(growth, lastBytes, this.#operations) : null),
+      (node, name) => this.#alarms?.warden.frees({ node, export: name }),
     );
     this.#volumes = this.#cast.volumes;
     this.#alarms?.warden.plays(this.#cast);
@@ -187,6 +199,7 @@ class Run {
     ok &&=
       (await phase('answers', ANSWER_MS, () => this.#answered())) &&
       (await phase('settling', this.#settleMs, () => this.#settled())) &&
+      (await this.#lastGrowth(phase, violations)) &&
       (await this.#aftermath(phase, violations));
     if (!ok && scheduler.failure === null) violations.push(...checkAnswers(this.#sessions.flatMap((session) => session.outstanding)));
     this.#gateway.finish();
@@ -197,10 +210,31 @@ class Run {
     return violations;
   }
 
+  /** With nothing wrong any more a volume can be made larger. */
+  async #lastGrowth(phase: Phase, violations: Violation[]): Promise<boolean> {
+    const { growth } = this.#cast;
+    const sizeBytes = growth?.finalBytes ?? null;
+    if (growth === null || sizeBytes === null) return true;
+    const { volume } = this.#growthStage;
+    growth.enlargeAll(this.world.nodes, volume, sizeBytes);
+    const lives = this.#gateway.ended;
+    let answer: Answer | null | undefined;
+    void this.#gateway.grow(volume, sizeBytes).then((given) => {
+      answer = given;
+    });
+    const over = (): boolean => answer !== undefined || this.#gateway.ended > lives;
+    if (!(await phase('a last growth', SETTLE_MS, over))) return false;
+    if (answer?.ok === false && !this.#damaged())
+      violations.push({ property: 'liveness', text: `with nothing wrong any more a growth was refused: ${answer.text}` });
+    return phase('settling after the last growth', SETTLE_MS, () => this.#answered() && this.#settled());
+  }
+
   async #aftermath(phase: Phase, violations: Violation[]): Promise<boolean> {
+    // As large as it is now: nothing grows any more.
+    const volumes = this.#volumes.map((volume) => ({ ...volume, sizeBytes: this.#gateway.sizeOf(volume.name) }));
     const scene: Scene = {
       ...this.#stage,
-      volumes: this.#volumes,
+      volumes,
       phase,
       incarnation: () => this.#gateway.incarnation,
       sessionOf: (volume) => this.#sessionOf(volume),
@@ -267,7 +301,20 @@ class Run {
       this.world.trace(() => `fault ${number}, ${fault}, is due after ${done} operations`);
       this.world.scheduler.after(0, () => strike(fault, { ...this.#stage, random }));
     }
+    this.#cast.growth?.play(done, this.#growthStage);
     return true;
+  }
+
+  get #growthStage(): GrowthStage {
+    const volume = this.#volumes[0].name;
+    return {
+      world: this.world,
+      volume,
+      over: () => this.#faultsOver,
+      sizeBytes: () => this.#gateway.sizeOf(volume),
+      crashGateway: (downMs) => this.#gateway.crash(downMs),
+      grow: (sizeBytes) => this.#gateway.grow(volume, sizeBytes),
+    };
   }
 
   get #stage(): Stage {
@@ -278,6 +325,7 @@ class Run {
       volumes: this.#volumes.map((volume) => volume.name),
       giveUpMs: GIVE_UP_MS,
       status: (volume) => this.#gateway.status(volume),
+      blocks: (volume) => this.#gateway.sizeOf(volume) / BLOCK_BYTES,
       setPolicy: (policy) => this.#gateway.setPolicy(policy),
       witnesses: (volume, node) => this.#gateway.incarnation?.witnesses(volume, node) ?? 0,
       crashGateway: (downMs) => this.#gateway.crash(downMs),
@@ -357,7 +405,7 @@ class Run {
     if (this.world.counts.has('fact damage') && !this.#damaged())
       violations.push({ property: 'integrity', text: 'copies were said to be damaged where nothing was' });
     for (const { node, disk, contents } of this.#cast.foreign) {
-      if (disk.contents.equals(contents)) continue;
+      if (disk.contents.subarray(0, contents.length).equals(contents)) continue;
       violations.push({ property: 'integrity', text: `somebody else's data on ${node.name} was overwritten` });
     }
     return violations;

@@ -1,5 +1,6 @@
 // One gateway incarnation's hold on the world: clock, dialer and records that all fall silent at its crash, as if the
 // process had been killed: timers do not fire, wires carry nothing more, commits are decided and never resolve.
+import { type Outcome, refuse, type TargetRef } from '../../gateway/control.js';
 import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
 import type { Dialer } from '../../gateway/wire.js';
 import type { Clock, Log, Timer } from '../../replication/world.js';
@@ -74,6 +75,29 @@ export class GatewayLife implements Surroundings {
 
   answers(how: 'failover' | 'takeover' | 'return', volume: string, node: string): void {
     if (!this.#dead) this.#world.history.mark(how, node, [volume], this.#world.scheduler.nowMs);
+  }
+
+  enlarge({ node: name, export: exportName }: TargetRef, sizeBytes: number): Promise<Outcome<unknown>> {
+    const node = this.#world.node(name);
+    const { scheduler, random } = this.#world;
+    return new Promise((resolve) => {
+      if (!node.fencing) {
+        resolve({ ok: true, value: null });
+        return;
+      }
+      scheduler.after(random.range(0, 5), () => {
+        const disk = node.disks.get(exportName);
+        if (disk === undefined || !node.up) resolve(refuse('agent-unreachable', `${name} does not answer`));
+        else {
+          // As an agent does it: what is new is a hole.
+          if (disk.contents.length < sizeBytes) disk.grow(sizeBytes, 0);
+          this.#world.moment('export made larger');
+          scheduler.after(random.range(0, 5), () => {
+            if (!this.#dead) resolve({ ok: true, value: null });
+          });
+        }
+      });
+    });
   }
 
   crash(): void {

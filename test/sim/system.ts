@@ -1,6 +1,6 @@
 // What the simulator tests, as it sees it: something that, given a world, serves volumes and takes an operator's wishes.
 // One implementation wires the real gateway, another is a small reference with bugs that can be switched on.
-import type { FlipCertificate, TargetRef } from '../../gateway/control.js';
+import type { FlipCertificate, Outcome, TargetRef } from '../../gateway/control.js';
 import type { ProtectionView } from '../../gateway/protection/view.js';
 import type { JournalFiles } from '../../gateway/volume/journaling.js';
 import type { VolumeSettings } from '../../gateway/volume/volume-settings.js';
@@ -51,6 +51,8 @@ export interface Surroundings {
   count(what: string): void;
   /** A mirror takes over (`takeover`: with what was flushed, and perhaps no more), or the active target answers again. */
   answers(how: 'failover' | 'takeover' | 'return', volume: string, node: string): void;
+  /** Makes an agent's export at least this large; of a plain node's it knows nothing. */
+  enlarge(target: TargetRef, sizeBytes: number): Promise<Outcome<unknown>>;
   /** Null: nothing predicts, and mirrors and flips come from operators alone. */
   alarms: AlarmSurroundings | null;
 }
@@ -121,6 +123,8 @@ export interface Incarnation {
   /** Null: not served yet. */
   device(volume: string): Device | null;
   setPolicy(policy: Policy): void;
+  /** Makes a volume larger. */
+  grow(volume: string, sizeBytes: number): Promise<Answer>;
   addMirror(volume: string, node: string): Promise<Answer>;
   removeMirror(volume: string, node: string): Promise<Answer>;
   flip(volume: string, node: string): Promise<Answer>;
@@ -144,5 +148,7 @@ export interface SystemUnderTest {
   readonly name: string;
   /** It acts on verdicts where its surroundings have them. */
   readonly protects: boolean;
+  /** Its volumes can be made larger. */
+  readonly grows: boolean;
   start(surroundings: Surroundings): Incarnation;
 }

@@ -181,6 +181,15 @@ export class FakeBackend implements Backend {
     return { ok: true, value: { volume: name, kind: 'mirrors-dropped', dropped, certificate: null } };
   }
 
+  async grow(name: string, sizeBytes: number): Promise<Outcome<VolumeView>> {
+    this.calls.push(`grow ${name} ${sizeBytes}`);
+    const volume = this.volume(name)!;
+    if (sizeBytes < volume.size)
+      return refuse('shrink-refused', `${name} has ${volume.size} bytes and only grows.`, { sizeBytes: volume.size });
+    volume.size = sizeBytes;
+    return { ok: true, value: volume };
+  }
+
   async scrub(name: string): Promise<Outcome<ScrubRun>> {
     const report: ScrubReport = {
       volume: name,

@@ -58,6 +58,7 @@ test('it is OpenAPI 3.1 and holds the promised routes, no others', () => {
       'GET /v1/verdicts',
       'GET /v1/volumes',
       'GET /v1/volumes/{name}',
+      'PATCH /v1/volumes/{name}',
       'POST /v1/config/reload',
       'POST /v1/nodes/{id}/samples',
       'POST /v1/nodes/{id}/verdicts',
@@ -81,6 +82,11 @@ test('every reference resolves, and every named schema is used', () => {
     assert.ok(!('$id' in object) && !('$schema' in object), 'no identity of its own inside the document');
   });
   assert.deepEqual([...used].sort(), Object.keys(document.components.schemas).sort());
+});
+
+test('a size is a text or a number of bytes, and must be given', () => {
+  const { properties, required } = document.components.schemas.NewSize as { properties: { size: Json }; required: string[] };
+  assert.deepEqual([required, properties.size.type], [['size'], ['string', 'number']]);
 });
 
 test('every operation has an id of its own, a summary, answers with contents, and failures in the one shape', () => {
@@ -114,7 +120,7 @@ test('the parameters of a path are declared, required and typed; bodies say whet
     }
   }
   const required = operations.filter(({ operation }) => operation.requestBody?.required).map(({ operation }) => operation.operationId);
-  assert.deepEqual(required.sort(), ['giveVerdict', 'pushSamples']);
+  assert.deepEqual(required.sort(), ['giveVerdict', 'growVolume', 'pushSamples']);
 });
 
 test.run();

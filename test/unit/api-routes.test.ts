@@ -50,6 +50,8 @@ test('every route answers with what its schema says', async ({ api }) => {
     ['GET', '/readyz', undefined, 200, schemas.Ready],
     ['GET', '/v1/volumes', undefined, 200, schemas.VolumeList],
     ['GET', '/v1/volumes/vol0', undefined, 200, schemas.Volume],
+    ['PATCH', '/v1/volumes/vol0', { size: '20GiB' }, 200, schemas.Volume],
+    ['PATCH', '/v1/volumes/vol0', { size: 20 * 1024 ** 3 }, 200, schemas.Volume],
     ['POST', '/v1/volumes/vol0/mirrors', undefined, 202, schemas.Mirror],
     ['DELETE', '/v1/volumes/vol0/mirrors/b', undefined, 200, schemas.Target],
     ['POST', '/v1/volumes/vol0/mirrors', { node: 'b' }, 202, schemas.Mirror],
@@ -70,7 +72,8 @@ test('every route answers with what its schema says', async ({ api }) => {
     schema.parse(answer.json);
     assert.equal(answer.headers['cache-control'], 'no-store');
   }
-  assert.deepEqual(backend.calls, ['mirror vol0 null', 'drop vol0 b', 'mirror vol0 b']);
+  const grown = `grow vol0 ${20 * 1024 ** 3}`;
+  assert.deepEqual(backend.calls, [grown, grown, 'mirror vol0 null', 'drop vol0 b', 'mirror vol0 b']);
   assert.deepEqual(backend.samples, [{ smart: 1 }]);
 });
 
@@ -135,9 +138,28 @@ test('what does not exist is 404 and names what does', async ({ api }) => {
 
 test('a method that a path does not take is 405 with those it takes', async ({ api }) => {
   const answer = await refused(api, 405, 'method-not-allowed', 'PUT', '/v1/volumes/vol0');
-  assert.equal(answer.headers.allow, 'GET');
+  assert.equal(answer.headers.allow, 'GET, PATCH');
   await refused(api, 405, 'method-not-allowed', 'GET', '/v1/volumes/vol0/flip');
   await refused(api, 405, 'method-not-allowed', 'DELETE', '/openapi.json');
+});
+
+test('a size that is none, or out of bounds, is 400 and says what would be right; a smaller one is 409', async ({ api }) => {
+  for (const [size, said] of [
+    ['20 gigs', /body.size "20 gigs"/],
+    ['', /body.size "" is no size/],
+    [100, /body.size must be from 512B to 1024TiB, is 100/],
+    ['2048TiB', /body.size must be from 512B to 1024TiB/],
+    [true, /body.size must be a size such as 1GiB/],
+    [undefined, /body.size is missing: it must be a size such as 1GiB/],
+    ['20GB/s', /body.size "20GB\/s" is no size/],
+  ] as const) {
+    const wrong = await refused(api, 400, 'invalid-request', 'PATCH', '/v1/volumes/vol0', { size });
+    assert.match(wrong.json.message, said);
+  }
+  await refused(api, 400, 'invalid-request', 'PATCH', '/v1/volumes/vol0', { size: '2GiB', name: 'vol1' });
+  await refused(api, 404, 'volume-not-found', 'PATCH', '/v1/volumes/nope', { size: '2GiB' });
+  const smaller = await refused(api, 409, 'shrink-refused', 'PATCH', '/v1/volumes/vol0', { size: '1MiB' });
+  assert.deepEqual(smaller.json.details, { sizeBytes: 1024 ** 3 });
 });
 
 test('a body or query that is wrong is 400, with every problem and what would be right', async ({ api }) => {

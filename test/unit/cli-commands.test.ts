@@ -142,6 +142,20 @@ test('a takeover is refused with what may be lost until that is accepted', async
   assert.match(out, /16 dirty regions left/);
 });
 
+test('a volume is made larger; as large as it is is no error, smaller is a sentence and code 1, no size is code 2', async ({ api }) => {
+  const grown = await run(api.url, 'grow', 'vol0', '20GiB');
+  assert.equal(grown.code, 0, grown.err);
+  assert.equal(grown.out, 'vol0 has grown from 1GiB to 20GiB (21474836480 bytes). Hosts see it when they attach again.\n');
+  assert.equal((await run(api.url, 'grow', 'vol0', '21474836480')).out, 'vol0 has 20GiB (21474836480 bytes) already.\n');
+  assert.equal(JSON.parse((await run(api.url, 'grow', 'vol0', '20GiB', '--json')).out).size, 21_474_836_480);
+  const smaller = await run(api.url, 'grow', 'vol0', '1GiB');
+  assert.deepEqual([smaller.code, smaller.err], [1, 'forestall: vol0 has 21474836480 bytes and only grows.\n']);
+  const none = await run(api.url, 'grow', 'vol0', 'big');
+  assert.deepEqual([none.code, none.out], [2, '']);
+  assert.match(none.err, /"big" is no size/);
+  assert.equal((await run(api.url, 'grow', 'nope', '1GiB')).code, 4);
+});
+
 test('a rollback says what it did', async ({ api }) => {
   await run(api.url, 'mirror', 'vol0');
   const { code, out } = await run(api.url, 'rollback', 'vol0');

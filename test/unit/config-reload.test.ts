@@ -139,12 +139,13 @@ reload("a node's zone changes at once; its address only while it holds no copy",
   assert.equal(summary(kind).restart, ['nodes.a']);
 });
 
-reload('a volume never shrinks, and grows with a restart', () => {
+reload('a volume never shrinks, and a larger size is only its first: what makes it larger is said', () => {
   const smaller = changed(idle, ['size: 1GiB', 'size: 1023MiB']);
   assert.equal(summary(smaller), { ...nothing, refusals: ['volumes.vol0.size'] });
   assert.match(smaller.refusals[0].message, 'from 1GiB to 1023MiB');
   const larger = changed(idle, ['size: 1GiB', 'size: 2GiB']);
-  assert.equal(summary(larger), { ...nothing, restart: ['volumes.vol0.size'] });
+  assert.equal(summary(larger), { ...nothing, ignored: ['volumes.vol0.size'] });
+  assert.match(larger.ignored[0].message, /first size only.*forestall grow/);
   assert.equal(larger.running, configOf(text));
 });
 
