@@ -119,6 +119,15 @@ export function drawOption(random: Random): Step[] {
   return [bytesStep(optionBytes(option, data, random.chance(0.04) ? edge32(random) : data.length))];
 }
 
+/** Agreed on in plain, and used in TLS as if it still counted. */
+function drawTurncoat(random: Random): Step[] {
+  const name = random.pick(EXPORT_PLANS.slice(0, 5)).name;
+  const style = optionBytes(random.pick([8, 11]));
+  const select = optionBytes(10, contextData(name, 'base:allocation', PARITY_CONTEXT));
+  const again = random.chance(0.5) ? [bytesStep(style)] : [];
+  return [bytesStep(style), bytesStep(select), bytesStep(optionBytes(STARTTLS)), ...again, bytesStep(optionBytes(7, infoData(name, 3)))];
+}
+
 export const SERVER_HANDSHAKE: Target = {
   name: 'server-handshake',
 
@@ -128,7 +137,8 @@ export const SERVER_HANDSHAKE: Target = {
       bytesStep(uint32(random.chance(0.9) ? random.pick([1, 3, 3, 3]) : random.pick([0, 2, 4, 5, 0x80000003]))),
     ];
     for (let left = 1 + random.int(6); left > 0; left -= 1) steps.push(...drawOption(random));
-    if (readSetup(steps).tls !== 'off' && random.chance(0.8)) {
+    if (readSetup(steps).tls === 'optional' && random.chance(0.1)) steps.push(...drawTurncoat(random));
+    else if (readSetup(steps).tls !== 'off' && random.chance(0.8)) {
       const behind = random.chance(0.9) ? [] : drawOption(random).flatMap((step) => streamBytes(step) ?? []);
       steps.splice(2 + random.int(steps.length - 1), 0, bytesStep(optionBytes(STARTTLS), ...behind));
     }
