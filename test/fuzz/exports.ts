@@ -9,6 +9,8 @@ import { type ExportWish, memoryExport } from '../support/memory-exports.js';
 
 export const PARITY_CONTEXT = 'x-fuzz:parity';
 export const LOCKED = 'locked';
+/** Where there is TLS to be had, only who has it knows of this one. */
+export const SECRET = 'bare';
 /** Pieces that a device or a context tells of at once. */
 const RUNS_MAX = 40;
 

@@ -2,13 +2,13 @@
 // nothing with the machine or its parsers. Where a server may choose its words (messages, which of several errors) so may ours.
 import type { HeaderStyle } from '../../../gateway/nbd/codec.js';
 import { ALL_FEATURES } from '../../support/memory-exports.js';
-import { EXPORT_PLANS, type ExportPlan, LOCKED } from '../exports.js';
+import { EXPORT_PLANS, type ExportPlan, LOCKED, SECRET } from '../exports.js';
 import { parseInfo, parseMeta, parseText } from './option-model.js';
 
 const [EXPORT_NAME, ABORT, LIST, STARTTLS, INFO, GO, STRUCTURED, LIST_META, SET_META, EXTENDED] = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11];
 const [ACK, SERVER, INFO_REPLY, META] = [1, 2, 3, 4];
 const ERROR = 2 ** 31;
-const [UNSUP, POLICY, INVALID, UNKNOWN, SHUTDOWN, TOO_BIG, EXT_HEADER_REQD] = [1, 2, 3, 6, 7, 9, 10].map((number) => ERROR + number);
+const [UNSUP, POLICY, INVALID, TLS_REQD, UNKNOWN, SHUTDOWN, TOO_BIG, EXT_HEADER_REQD] = [1, 2, 3, 5, 6, 7, 9, 10].map((n) => ERROR + n);
 const OPTION_BYTES_MAX = 16 * 1024;
 const DRAIN_BYTES_MAX = 1024 * 1024;
 const OPTIONS_MAX = 256;
@@ -26,6 +26,8 @@ export interface HandshakeExpectation {
   /** What EXPORT_NAME is answered with, behind all replies. */
   bare: Buffer | null;
   end: 'open' | 'closed' | 'transmits';
+  /** It ends because something in plain was in one piece with STARTTLS. */
+  injected: boolean;
   /** Where it transmits. */
   plan: ExportPlan | null;
   headers: HeaderStyle;
@@ -34,9 +36,20 @@ export interface HandshakeExpectation {
   used: number;
 }
 
-/** `shutDownAt`: from this byte of the stream on the server is shutting down. */
-export function expectHandshake(stream: Buffer, shutDownAt = Number.POSITIVE_INFINITY): HandshakeExpectation {
-  return new Walk(stream, shutDownAt).walk();
+export interface HandshakeCircumstances {
+  /** From this byte of the stream on the server is shutting down. */
+  shutDownAt: number;
+  tls: 'off' | 'optional' | 'required';
+  /** Whoever has TLS is told that there is nothing for him. */
+  refused: boolean;
+  /** Where in the stream a piece of it ends: what is in one piece was sent at once. */
+  pieceEnds: ReadonlySet<number>;
+}
+
+export const PLAIN: HandshakeCircumstances = { shutDownAt: Number.POSITIVE_INFINITY, tls: 'off', refused: false, pieceEnds: new Set() };
+
+export function expectHandshake(stream: Buffer, circumstances: HandshakeCircumstances = PLAIN): HandshakeExpectation {
+  return new Walk(stream, circumstances).walk();
 }
 
 export function contextsOfPlan(plan: ExportPlan): { id: number; name: string }[] {
@@ -44,7 +57,7 @@ export function contextsOfPlan(plan: ExportPlan): { id: number; name: string }[]
 }
 
 /** The transmission flags that the protocol wants for such an export. */
-function flagsOf({ wish }: ExportPlan, headers: HeaderStyle): number {
+function flagsOf({ wish }: ExportPlan, headers: HeaderStyle, selected: boolean): number {
   const { flush, fua, rotational, trim, zeroes, fastZero, multiConn, cache, readOnly } = { ...ALL_FEATURES, ...wish.features };
   const bits: [number, boolean][] = [
     [0, true],
@@ -58,15 +71,15 @@ function flagsOf({ wish }: ExportPlan, headers: HeaderStyle): number {
     [8, multiConn],
     [10, cache],
     [11, zeroes && fastZero && !readOnly],
-    [12, headers === 'extended'],
+    [12, headers === 'extended' && selected],
   ];
   return bits.reduce((flags, [bit, on]) => flags + (on ? 2 ** bit : 0), 0);
 }
 
-function exportInfo(plan: ExportPlan, headers: HeaderStyle): Buffer {
+function exportInfo(plan: ExportPlan, headers: HeaderStyle, selected: boolean): Buffer {
   const data = Buffer.alloc(12);
   data.writeBigUInt64BE(BigInt(plan.sizeBytes), 2);
-  data.writeUInt16BE(flagsOf(plan, headers), 10);
+  data.writeUInt16BE(flagsOf(plan, headers, selected), 10);
   return data;
 }
 
@@ -74,11 +87,11 @@ function textInfo(type: number, text: string): Buffer {
   return Buffer.concat([Buffer.from([0, type]), Buffer.from(text)]);
 }
 
-function infosOf(plan: ExportPlan, headers: HeaderStyle, asked: ReadonlySet<number>): Buffer[] {
+function infosOf(plan: ExportPlan, headers: HeaderStyle, selected: boolean, asked: ReadonlySet<number>): Buffer[] {
   const { description, block } = plan.wish;
   const minimum = block?.minimum ?? 1;
   const maximum = Math.min(block?.maximumPayload ?? 2 ** 25, 2 ** 25);
-  const infos = [exportInfo(plan, headers)];
+  const infos = [exportInfo(plan, headers, selected)];
   if (asked.has(1)) infos.push(textInfo(1, plan.name));
   if (asked.has(2) && description !== undefined) infos.push(textInfo(2, description));
   if (asked.has(3) || minimum > 1 || maximum < 2 ** 25) {
@@ -96,18 +109,28 @@ type Next = 'on' | HandshakeExpectation['end'];
 
 class Walk {
   readonly #stream: Buffer;
-  readonly #shutDownAt: number;
-  readonly #found: HandshakeExpectation = { replies: [], bare: null, end: 'open', plan: null, headers: 'simple', contexts: [], used: 0 };
+  readonly #circumstances: HandshakeCircumstances;
+  readonly #found: HandshakeExpectation = {
+    replies: [],
+    bare: null,
+    end: 'open',
+    injected: false,
+    plan: null,
+    headers: 'simple',
+    contexts: [],
+    used: 0,
+  };
   #at = 0;
   #option = 0;
   #options = 0;
   #fixed = false;
   #zeroes = false;
+  #secured = false;
   #selected: { name: string; contexts: { id: number; name: string }[] } | null = null;
 
-  constructor(stream: Buffer, shutDownAt: number) {
+  constructor(stream: Buffer, circumstances: HandshakeCircumstances) {
     this.#stream = stream;
-    this.#shutDownAt = shutDownAt;
+    this.#circumstances = circumstances;
   }
 
   walk(): HandshakeExpectation {
@@ -119,7 +142,45 @@ class Walk {
 
   /** Where what was taken ends, the server was shutting down. */
   get #shuttingDown(): boolean {
-    return this.#at > this.#shutDownAt;
+    return this.#at > this.#circumstances.shutDownAt;
+  }
+
+  /** What the client may know of. */
+  get #plans(): readonly ExportPlan[] {
+    const all = this.#secured || this.#circumstances.tls === 'off';
+    return EXPORT_PLANS.filter(({ name }) => all || name !== SECRET);
+  }
+
+  #find(wanted: string | null | undefined): ExportPlan | undefined {
+    return this.#plans.find(({ name }) => name === wanted);
+  }
+
+  /** The error that whatever is asked now gets; null: it is answered. */
+  get #barred(): number | null {
+    if (this.#secured) return this.#circumstances.refused ? POLICY : null;
+    return this.#circumstances.tls === 'required' && this.#option !== STARTTLS ? TLS_REQD : null;
+  }
+
+  #bar(error: number): Next {
+    if (this.#option === EXPORT_NAME) return 'closed';
+    this.#reply(error);
+    return 'on';
+  }
+
+  #startTls(length: number): Next {
+    if (length > 0 || this.#secured || this.#circumstances.tls === 'off') {
+      this.#reply(UNSUP, POLICY, INVALID);
+      return 'on';
+    }
+    if (!this.#circumstances.pieceEnds.has(this.#at)) {
+      this.#found.injected = true;
+      return 'closed';
+    }
+    this.#reply(ACK);
+    this.#secured = true;
+    this.#found.headers = 'simple';
+    this.#selected = null;
+    return 'on';
   }
 
   #flags(flags: number): Next {
@@ -156,6 +217,7 @@ class Walk {
     if (this.#take(length) === null) return 'open';
     if (this.#option === SET_META) this.#selected = null;
     if (this.#shuttingDown) return this.#shutDown();
+    if (this.#barred !== null) return this.#bar(this.#barred);
     const known = [LIST, INFO, GO, STRUCTURED, LIST_META, SET_META, EXTENDED].includes(this.#option);
     this.#reply(...(known ? [TOO_BIG] : this.#option === STARTTLS ? [TOO_BIG, UNSUP, POLICY, INVALID] : [UNSUP]));
     return 'on';
@@ -167,6 +229,7 @@ class Walk {
   }
 
   #answer(data: Buffer): Next {
+    if (this.#barred !== null) return this.#bar(this.#barred);
     switch (this.#option) {
       case EXPORT_NAME:
         return this.#exportName(data);
@@ -191,8 +254,7 @@ class Walk {
       case SET_META:
         return this.#meta(data);
       case STARTTLS:
-        this.#reply(UNSUP, POLICY, INVALID);
-        return 'on';
+        return this.#startTls(data.length);
       default:
         this.#reply(UNSUP);
         return 'on';
@@ -200,10 +262,9 @@ class Walk {
   }
 
   #exportName(data: Buffer): Next {
-    const name = parseText(data);
-    const plan = EXPORT_PLANS.find((candidate) => candidate.name === name);
+    const plan = this.#find(parseText(data));
     if (this.#found.headers === 'extended' || plan === undefined || plan.name === LOCKED) return 'closed';
-    const info = exportInfo(plan, this.#found.headers);
+    const info = exportInfo(plan, this.#found.headers, false);
     this.#found.bare = Buffer.concat([info.subarray(2), Buffer.alloc(this.#zeroes ? 124 : 0)]);
     return this.#transmit(plan);
   }
@@ -213,7 +274,7 @@ class Walk {
       this.#reply(INVALID);
       return 'on';
     }
-    for (const name of EXPORT_PLANS.map((plan) => plan.name).sort()) {
+    for (const name of this.#plans.map((plan) => plan.name).sort()) {
       const bytes = Buffer.from(name);
       const length = Buffer.alloc(4);
       length.writeUInt32BE(bytes.length);
@@ -225,14 +286,15 @@ class Walk {
 
   #info(data: Buffer): Next {
     const request = parseInfo(data);
-    const plan = EXPORT_PLANS.find(({ name }) => name === request?.name);
+    const plan = this.#find(request?.name);
     if (request === null) this.#reply(INVALID, TOO_BIG);
     else if (plan === undefined) this.#reply(UNKNOWN);
     else if (this.#option === GO && plan.name === LOCKED) {
       if (this.#selected?.name !== LOCKED) this.#selected = null;
       this.#reply(POLICY);
     } else {
-      for (const info of infosOf(plan, this.#found.headers, request.asked)) this.#replyWith(INFO_REPLY, info);
+      const selected = this.#selected?.name === plan.name && this.#selected.contexts.length > 0;
+      for (const info of infosOf(plan, this.#found.headers, selected, request.asked)) this.#replyWith(INFO_REPLY, info);
       this.#reply(ACK);
       if (this.#option === GO) return this.#transmit(plan);
     }
@@ -244,7 +306,7 @@ class Walk {
     const selecting = this.#option === SET_META;
     if (selecting) this.#selected = null;
     const request = parseMeta(data);
-    const plan = EXPORT_PLANS.find(({ name }) => name === request?.name);
+    const plan = this.#find(request?.name);
     if (this.#found.headers === 'simple') this.#reply(INVALID);
     else if (request === null) this.#reply(INVALID, TOO_BIG);
     else if (plan === undefined) this.#reply(UNKNOWN);

@@ -181,6 +181,9 @@ class Walk {
   }
 
   #refuse(request: Request, errnos: number[], carries: boolean): SessionExpectation['end'] | null {
+    // Nobody knows whether what comes next is its payload or a request.
+    const unsure = this.#headers === 'extended' && request.command === WRITE && (request.flags & PAYLOAD_LEN) === 0;
+    if (unsure && request.length > 0n) return 'violation';
     if (carries && request.length > 0n) {
       if (request.length > 2n * this.#model.payloadMax) return 'violation';
       if (this.#take(Number(request.length)) === null) return 'open';

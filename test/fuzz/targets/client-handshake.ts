@@ -1,23 +1,36 @@
 // The client's side of the handshake against a model of it: servers that know the protocol, know it badly, or not at all.
 // A step may answer whatever option the client asked last, so that a client that asks for more some day is still answered.
 import assert from 'node:assert/strict';
-import { ClientHandshake } from '../../../gateway/nbd/client-handshake.js';
+import { ClientHandshake, type ClientStep, type ClientWishes } from '../../../gateway/nbd/client-handshake.js';
 import type { Random } from '../../sim/random.js';
 import { hex, optionReplyBytes, uint16, uint32, uint64 } from '../../support/nbd-bytes.js';
 import { anyBytes, edge32, edge64, number32 } from '../grammar.js';
 import { bytesStep, setupOf, setupStep, STEP, type Step, streamBytes } from '../input.js';
-import { expectClient } from '../models/client-model.js';
+import { expectClient, type ModelWishes } from '../models/client-model.js';
 import { type Cut, otherwise, type Target } from '../target.js';
 
 /** type32 data: the answer to the option that was asked last. */
 const ANSWER = STEP.OWN;
 const ABORT = 2;
 const NAME = 'disk';
-const OPTIONS_MAX = 8;
 
 interface Outcome {
   said: Buffer;
-  result: NonNullable<ReturnType<ClientHandshake['receive']>['outcome']> | null;
+  result: ClientStep['outcome'];
+}
+
+function readWishes(steps: readonly Step[]): ClientWishes {
+  const wishes: ClientWishes = { exportName: NAME, structured: setupOf(steps, 0) % 4 !== 3, tls: setupOf(steps, 3) % 4 === 3 };
+  const extended = setupOf(steps, 1) % 8;
+  if (extended >= 6) wishes.extended = extended === 7;
+  const status = setupOf(steps, 2) % 8;
+  if (status >= 6) wishes.status = status === 7;
+  return wishes;
+}
+
+/** All that is not said is as `structured` is. */
+function spelledOut({ structured = true, extended = structured, status = structured, tls = false }: ClientWishes): ModelWishes {
+  return { structured, extended, status, tls };
 }
 
 class Run {
@@ -26,18 +39,27 @@ class Run {
   readonly heard: Buffer[] = [];
   #result: Outcome['result'] = null;
 
-  constructor(structured: boolean) {
-    this.#machine = new ClientHandshake({ exportName: NAME, structured });
+  constructor(wishes: ClientWishes) {
+    this.#machine = new ClientHandshake(wishes);
   }
 
   get outcome(): Outcome {
     return { said: Buffer.concat(this.#said), result: this.#result };
   }
 
-  hear(bytes: Buffer): void {
+  /** `more`: the piece is not the last of those that were sent at once. */
+  hear(bytes: Buffer, more = false): void {
     this.heard.push(bytes);
     if (this.#result !== null) return;
-    const { send, outcome } = this.#machine.receive(bytes);
+    const step = this.#machine.receive(bytes);
+    this.#take(step);
+    if (!step.starttls) return;
+    // What is in plain behind the answer is no TLS, and goes no further than there.
+    if (more) this.#result = { ok: false, code: 'protocol-error', message: 'no TLS' };
+    else this.#take(this.#machine.secured());
+  }
+
+  #take({ send, outcome }: ClientStep): void {
     this.#said.push(...send);
     this.#result = outcome;
   }
@@ -62,9 +84,13 @@ function parseAsked(said: Buffer): { asked: number[]; aborted: boolean } {
   return { asked: aborted ? asked.slice(0, -1) : asked, aborted };
 }
 
-function replay(stream: Buffer, structured: boolean, cut: Cut): Outcome {
-  const run = new Run(structured);
-  for (const piece of cut(stream)) run.hear(piece);
+/** With TLS each piece is cut for itself: what was sent at once makes a difference there. */
+function replay(heard: readonly Buffer[], wishes: ClientWishes, cut: Cut): Outcome {
+  const run = new Run(wishes);
+  for (const bytes of wishes.tls ? heard : [Buffer.concat(heard)]) {
+    const pieces = cut(bytes);
+    for (const [i, piece] of pieces.entries()) run.hear(piece, i < pieces.length - 1);
+  }
   return run.outcome;
 }
 
@@ -107,10 +133,20 @@ export const CLIENT_HANDSHAKE: Target = {
   draw(random) {
     const flags = random.chance(0.9) ? 3 : random.int(random.chance(0.5) ? 8 : 65536);
     const second = random.chance(0.97) ? '49484156454f5054' : '0000420281861253';
-    const steps = [setupStep(random.int(4)), bytesStep(hex('4e42444d41474943'), hex(second), uint16(flags))];
-    const info = [answer(3, drawInfo(random)), answer(3, drawInfo(random))];
+    const steps = [
+      setupStep(random.int(4), random.int(8), random.int(8), random.int(4)),
+      bytesStep(hex('4e42444d41474943'), hex(second), uint16(flags)),
+    ];
+    const described = answer(3, drawInfo(random));
+    const info = [described, random.chance(0.2) ? described : answer(3, drawInfo(random))];
+    if (readWishes(steps).tls) {
+      const behind = random.chance(0.1) ? [drawInfo(random)] : [];
+      if (behind.length > 0) steps.push(bytesStep(optionReplyBytes(5, 1), ...behind));
+      else if (random.chance(0.95)) steps.push(answer(1));
+    }
+    if (random.chance(0.3)) steps.push(answer(random.pick([2 ** 31 + 1, 2 ** 31 + 3])));
     if (random.chance(0.005)) {
-      steps[0] = setupStep(3);
+      steps.splice(0, steps.length, setupStep(3), steps[1]);
       for (let left = random.pick([63, 64, 65]); left > 0; left -= 1) steps.push(answer(3, uint16(9)));
     }
     if (random.chance(0.5))
@@ -131,8 +167,8 @@ export const CLIENT_HANDSHAKE: Target = {
   },
 
   run(steps) {
-    const structured = setupOf(steps, 0) % 4 !== 3;
-    const run = new Run(structured);
+    const wishes = readWishes(steps);
+    const run = new Run(wishes);
     for (const step of steps) {
       const bytes = streamBytes(step);
       if (bytes !== null) run.hear(bytes);
@@ -140,22 +176,34 @@ export const CLIENT_HANDSHAKE: Target = {
     }
     const { said, result } = run.outcome;
     const { asked, aborted } = parseAsked(said);
-    assert(asked.length <= OPTIONS_MAX, `the client asked ${asked.length} times`);
     const stream = Buffer.concat(run.heard);
-    const expected = expectClient(stream, asked);
+    let heardBytes = 0;
+    const pieceEnds = new Set(run.heard.map((piece) => (heardBytes += piece.length)));
+    const expected = expectClient(stream, spelledOut(wishes), pieceEnds);
+    if (stream.length >= 18) assert.deepEqual(asked, expected.asked, 'what the client asks');
     const verdict = result === null ? 'waits' : result.ok ? 'agrees' : 'refuses';
     assert.equal(verdict, expected.verdict, result === null || result.ok ? 'how it ends' : `how it ends: ${result.message}`);
     assert(!aborted || verdict === 'refuses', 'ABORT only where the client gives up');
     if (result?.ok) {
-      const { sizeBytes, flags, metaContextId, block, leftover } = result.value;
+      const { sizeBytes, flags, structured, extended, metaContextId, block, leftover } = result.value;
       assert.equal(BigInt(sizeBytes), expected.sizeBytes, 'the size');
       assert.deepEqual(
-        { flags, metaContextId, block },
-        { flags: expected.flags, metaContextId: expected.contextId, block: expected.block },
+        { flags, structured, extended, metaContextId, block },
+        {
+          flags: expected.flags,
+          structured: expected.structured,
+          extended: expected.extended,
+          metaContextId: expected.contextId,
+          block: expected.block,
+        },
       );
       assert(stream.subarray(expected.used).subarray(0, leftover.length).equals(leftover), 'what is left over');
     }
-    const cut = replay(stream, structured, otherwise());
+    const cut = replay(run.heard, wishes, otherwise());
+    if (expected.injected) {
+      assert.deepEqual([cut.result?.ok, parseAsked(cut.said).asked], [false, asked], 'nothing follows STARTTLS, however it is cut');
+      return;
+    }
     assert(said.equals(cut.said), 'the same options, however the stream is cut');
     assert.deepEqual(describe(result), describe(cut.result), 'the same end, however the stream is cut');
   },

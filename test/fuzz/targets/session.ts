@@ -176,9 +176,11 @@ export function drawRequest(random: Random, { headers, plan }: Pick<Setup, 'head
     ? random.pick([READ, READ, WRITE, WRITE, WRITE, FLUSH, 4, 5, 6, 6, STATUS, STATUS])
     : number32(random, 12) & 0xffff;
   const unit = plan.wish.block?.minimum ?? 1;
-  const offset = random.chance(0.85) ? BigInt(random.int(Math.min(plan.sizeBytes, 65536) / unit) * unit) : edge64(random);
+  let offset = random.chance(0.85) ? BigInt(random.int(Math.min(plan.sizeBytes, 65536) / unit) * unit) : edge64(random);
   let length = BigInt(random.chance(0.8) ? random.int(random.chance(0.1) ? 100 : 8) * Math.max(unit, 64) : random.int(20) * unit);
   if (random.chance(0.1)) length = extended ? edge64(random) : BigInt(edge32(random));
+  const atEnd = BigInt(plan.sizeBytes + random.pick([-1, 0, 0, 1])) - length;
+  if (atEnd >= 0n && random.chance(0.1)) offset = atEnd;
   let flags = random.chance(0.75) ? 0 : random.int(64);
   if (extended && command === WRITE && random.chance(0.95)) flags |= PAYLOAD_LEN;
   const cookie = BigInt(random.int(1 << 20));
