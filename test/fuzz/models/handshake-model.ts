@@ -36,7 +36,7 @@ export interface HandshakeExpectation {
   used: number;
 }
 
-export interface HandshakeCircumstances {
+interface HandshakeCircumstances {
   /** From this byte of the stream on the server is shutting down. */
   shutDownAt: number;
   tls: 'off' | 'optional' | 'required';
@@ -46,7 +46,7 @@ export interface HandshakeCircumstances {
   pieceEnds: ReadonlySet<number>;
 }
 
-export const PLAIN: HandshakeCircumstances = { shutDownAt: Number.POSITIVE_INFINITY, tls: 'off', refused: false, pieceEnds: new Set() };
+const PLAIN: HandshakeCircumstances = { shutDownAt: Number.POSITIVE_INFINITY, tls: 'off', refused: false, pieceEnds: new Set() };
 
 export function expectHandshake(stream: Buffer, circumstances: HandshakeCircumstances = PLAIN): HandshakeExpectation {
   return new Walk(stream, circumstances).walk();
