@@ -74,8 +74,8 @@ export const JOURNAL_MUTATIONS: readonly Mutation[] = [
     edits: [
       {
         file: 'gateway/volume/journal-recovery.ts',
-        find: "copy.mirror.copyAgain(offset, length, 'it did not have to take over');",
-        replace: 'void [offset, length];',
+        find: "copy.mirror.recant(unsure ?? [], 'it did not have to take over');",
+        replace: 'void unsure;',
       },
     ],
     caughtBy: { durability: 'journal', weights: { 'add-mirror': 2, disaster: 4, 'gateway-crash': 1 } },
