@@ -101,6 +101,12 @@ export const FLIP_MUTATIONS: readonly Mutation[] = [
     caughtBy: { weights: { failover: 3, flip: 1 } },
   },
   {
+    name: '14-conceded-ranges-taken-to-be-equal',
+    breaks: 'after a takeover that an operator forced the old target keeps what the new one lacks, and nobody knows',
+    edits: [{ file: ROLE_CHANGE, find: ', ...this.#options.conceded(to)]', replace: ']' }],
+    caughtBy: { test: 'test/unit/volume-takeover.test.ts' },
+  },
+  {
     name: '21-latch-goes-before-the-marks',
     breaks: 'after a crash of the gateway a write that only the latch stood for is on one copy only, and nobody knows',
     edits: [

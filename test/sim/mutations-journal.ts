@@ -83,7 +83,7 @@ export const JOURNAL_MUTATIONS: readonly Mutation[] = [
   {
     name: '10-old-active-not-copied',
     breaks: 'the old active target keeps what no host had flushed',
-    edits: [{ file: 'gateway/volume/role-change.ts', find: '[...doubtful, ...recovery.unsure(to)]', replace: 'doubtful' }],
+    edits: [{ file: 'gateway/volume/role-change.ts', find: '...doubtful, ...recovery.unsure(to),', replace: '...doubtful,' }],
     caughtBy: { durability: 'journal', weights: { 'add-mirror': 2, disaster: 4, 'gateway-crash': 1 } },
   },
   {
