@@ -354,10 +354,11 @@ for (const row of ROWS) {
   test(row.name, () => {
     const [first, second] = (typeof row.in === 'string' ? [row.in] : row.in).map((part) => golden(part, NAMES));
     const expected = golden(`${GREETING} ${row.out}`, NAMES).toString('hex');
-    const phases = [
-      ...cutsOf(first).map(([what, pieces]) => [what, second === undefined ? [pieces] : [pieces, [second]]] as const),
-      ...(second === undefined ? [] : cutsOf(second).map(([what, pieces]) => [`in TLS ${what}`, [[first], pieces]] as const)),
-    ];
+    const phases: [what: string, said: Buffer[][]][] = cutsOf(first).map(([what, pieces]) => [
+      what,
+      second === undefined ? [pieces] : [pieces, [second]],
+    ]);
+    if (second !== undefined) for (const [what, pieces] of cutsOf(second)) phases.push([`in TLS ${what}`, [[first], pieces]]);
     for (const [what, said] of phases) {
       const { out, end, left } = talk(row, ...said);
       assert.equal(out.toString('hex'), expected, what);
