@@ -19,7 +19,7 @@ import {
   SimpleReplyHeader,
   writeUint64,
 } from '../../gateway/nbd/codec.js';
-import { hex, requestBytes, uint64 } from '../support/nbd-bytes.js';
+import { hex, requestBytes, uint16, uint32, uint64 } from '../support/nbd-bytes.js';
 
 const test = suite('nbd codec');
 
@@ -169,6 +169,123 @@ test('what is no 64-bit integer is not written', () => {
   for (const value of [-1, 0.5, 2 ** 53, Number.NaN, Number.POSITIVE_INFINITY]) {
     assert.throws(() => writeUint64(Buffer.alloc(8), 0, value), /64-bit/);
   }
+});
+
+const U16 = fc.integer({ min: 0, max: 0xffff });
+const U32 = fc.integer({ min: 0, max: 0xffffffff });
+/** Any 64 bits, those around the limits of 32 and 53 bits often. */
+const U64 = fc
+  .oneof(
+    fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
+    fc.constantFrom(...[0n, 2n ** 31n, 2n ** 32n, 2n ** 53n, 2n ** 63n, 2n ** 64n].flatMap((n) => [n - 1n, n, n + 1n])),
+  )
+  .filter((value) => value >= 0n && value < 2n ** 64n);
+
+function halves(value: bigint): [high: number, low: number] {
+  return [Number(value >> 32n), Number(value & 0xffffffffn)];
+}
+
+/** `bytes` somewhere in the middle of others. */
+function amid(bytes: Buffer, at: number): Buffer {
+  return Buffer.concat([Buffer.alloc(at, 0xee), bytes, Buffer.alloc(3, 0xee)]);
+}
+
+test('any 64 bits of offset and length are read: to the last bit in halves, as a number exactly below 2^53 and rounded beyond', () => {
+  fc.assert(
+    fc.property(U16, U16, U64, U64, U64, fc.nat(40), (flags, command, cookie, offset, length, at) => {
+      const header = new RequestHeader();
+      assert(decodeExtendedRequest(amid(requestBytes({ flags, command, cookie, offset, length }, true), at), at, header));
+      const [cookieHigh, cookieLow] = halves(cookie);
+      const [offsetHigh, offsetLow] = halves(offset);
+      const numbers = { offset: Number(offset), length: Number(length) };
+      assert.deepEqual({ ...header }, { flags, command, cookieHigh, cookieLow, offsetHigh, offsetLow, ...numbers });
+      assert.equal(header.length >= 2 ** 53, length >= 2n ** 53n, 'never rounded across 2^53');
+
+      const compact = new RequestHeader();
+      const short = length & 0xffffffffn;
+      assert(decodeRequest(amid(requestBytes({ flags, command, cookie, offset, length: short }), at), at, compact));
+      assert.deepEqual({ ...compact }, { ...header, length: Number(short) });
+    }),
+  );
+});
+
+test('any simple reply and chunk header has the bytes BigInt gives it, wherever it is, and is read from them', () => {
+  fc.assert(
+    fc.property(U16, U16, U64, U32, U32, fc.nat(40), (flags, type, cookie, error, length, at) => {
+      const [cookieHigh, cookieLow] = halves(cookie);
+      const simple = amid(Buffer.concat([hex('67446698'), uint32(error), uint64(cookie)]), at);
+      const written = amid(Buffer.alloc(16), at);
+      encodeSimpleReply(written, at, error, cookieHigh, cookieLow);
+      assert.deepEqual(written, simple);
+      const reply = new SimpleReplyHeader();
+      assert(decodeSimpleReply(simple, at, reply));
+      assert.deepEqual({ ...reply }, { error, cookieHigh, cookieLow });
+
+      const chunk = amid(Buffer.concat([hex('668e33ef'), uint16(flags), uint16(type), uint64(cookie), uint32(length)]), at);
+      const encoded = amid(Buffer.alloc(20), at);
+      encodeChunkHeader(encoded, at, flags, type, cookieHigh, cookieLow, length);
+      assert.deepEqual(encoded, chunk);
+      const header = new ChunkHeader();
+      assert(decodeChunkHeader(chunk, at, header));
+      assert.deepEqual({ ...header }, { flags, type, cookieHigh, cookieLow, offset: 0, length });
+    }),
+  );
+});
+
+test('any extended chunk header echoes 64 bits of offset, and is read as a request is', () => {
+  fc.assert(
+    fc.property(U16, U16, U64, U64, U64, fc.nat(40), (flags, type, cookie, offset, length, at) => {
+      const head = Buffer.concat([hex('6e8a278c'), uint16(flags), uint16(type), uint64(cookie), uint64(offset)]);
+      const [cookieHigh, cookieLow] = halves(cookie);
+      const header = new ChunkHeader();
+      assert(decodeExtendedChunkHeader(amid(Buffer.concat([head, uint64(length)]), at), at, header));
+      assert.deepEqual({ ...header }, { flags, type, cookieHigh, cookieLow, offset: Number(offset), length: Number(length) });
+
+      const written = amid(Buffer.alloc(32), at);
+      const encode = () => encodeExtendedChunkHeader(written, at, flags, type, cookieHigh, cookieLow, ...halves(offset), Number(length));
+      if (length >= 2n ** 53n) {
+        assert.throws(encode, /64-bit/);
+      } else {
+        encode();
+        assert.deepEqual(written, amid(Buffer.concat([head, uint64(length)]), at));
+      }
+    }),
+  );
+});
+
+test('a request whose offset or length a number cannot hold is not written', () => {
+  const beyond = fc.bigInt({ min: 2n ** 53n, max: 2n ** 64n - 1n }).map(Number);
+  fc.assert(
+    fc.property(beyond, fc.maxSafeNat(), (over, fine) => {
+      const bytes = Buffer.alloc(32);
+      assert.throws(() => encodeRequest(bytes, 0, 0, 0, 0, 0, over, 1), /64-bit/);
+      assert.throws(() => encodeExtendedRequest(bytes, 0, 0, 0, 0, 0, over, fine), /64-bit/);
+      assert.throws(() => encodeExtendedRequest(bytes, 0, 0, 0, 0, 0, fine, over), /64-bit/);
+    }),
+  );
+});
+
+test('whatever follows any other magic leaves the header as the one before filled it', () => {
+  fc.assert(
+    fc.property(fc.uint8Array({ minLength: 32, maxLength: 32 }), U32, U32, (tail, magic, before) => {
+      const bytes = Buffer.concat([uint32(magic), tail]);
+      const request = Object.assign(new RequestHeader(), { flags: 1, command: 2, cookieHigh: before, cookieLow: 3, offset: 4, length: 5 });
+      const simple = Object.assign(new SimpleReplyHeader(), { error: before, cookieHigh: 1, cookieLow: 2 });
+      const chunk = Object.assign(new ChunkHeader(), { flags: 1, type: 2, cookieHigh: before, cookieLow: 3, offset: 4, length: 5 });
+      const untouched = structuredClone([{ ...request }, { ...simple }, { ...chunk }]);
+      const read = [
+        magic !== 0x25609513 && decodeRequest(bytes, 0, request),
+        magic !== 0x21e41c71 && decodeExtendedRequest(bytes, 0, request),
+        magic !== 0x67446698 && decodeSimpleReply(bytes, 0, simple),
+        magic !== 0x668e33ef && decodeChunkHeader(bytes, 0, chunk),
+        magic !== 0x6e8a278c && decodeExtendedChunkHeader(bytes, 0, chunk),
+      ];
+      assert.deepEqual(read, [false, false, false, false, false]);
+      assert.deepEqual([{ ...request }, { ...simple }, { ...chunk }], untouched);
+    }),
+    // The magics themselves too: each is wrong for the four decoders of the others.
+    { examples: [0x25609513, 0x21e41c71, 0x67446698, 0x668e33ef, 0x6e8a278c].map((magic) => [new Uint8Array(32).fill(0xa5), magic, 7]) },
+  );
 });
 
 test.run();
