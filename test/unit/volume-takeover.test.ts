@@ -77,14 +77,19 @@ test('a gateway that is killed right after a takeover serves from the mirror, an
   await again.stop();
 });
 
-test('where the mirror is older its checksums say nothing', async () => {
+/** b is away, and what a host wrote meanwhile, a whole region, is not kept for it any more. */
+async function fallenBack(): Promise<VolumeRig> {
   const rig = await VolumeRig.mirrored();
-  // The checksum of this region is that of what the mirror lacks: it was given by the host, as a whole.
   rig.nodes.b.cut();
   rig.nodes.b.up = false;
   await rig.pass(100);
   rig.write(0, filled(2, 1024));
   await rig.until(() => rig.volume.mirrors()[0].dirtyBytes > 0, 'it fell back', 60_000);
+  return rig;
+}
+
+test('where the mirror is older its checksums say nothing', async () => {
+  const rig = await fallenBack();
   // What was queued for it before it gets when it is back.
   rig.write(0, filled(3, 1024));
   await rig.pass(6000);
@@ -149,12 +154,7 @@ test('a mirror that fails while it takes over lacks what it lacked, and the old 
 });
 
 test('while the store cannot be written nobody takes over', async () => {
-  const rig = await VolumeRig.mirrored();
-  rig.nodes.b.cut();
-  rig.nodes.b.up = false;
-  await rig.pass(100);
-  rig.write(0, filled(2, 1024));
-  await rig.until(() => rig.volume.mirrors()[0].dirtyBytes > 0, 'it fell back', 60_000);
+  const rig = await fallenBack();
   await rig.until(() => rig.volume.markedExtents === 0, 'the mark is in the record of the mirror', 60_000);
   rig.nodes.a.up = false;
   rig.nodes.a.cut();
