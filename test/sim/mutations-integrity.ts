@@ -48,7 +48,7 @@ export const INTEGRITY_MUTATIONS: readonly Mutation[] = [
     name: '16-lost-ranges-read',
     breaks: 'a host reads zeroes where a disk with a bad sector was copied',
     edits: [{ file: SCRUBBING, find: 'if (this.#options.lost.fences(offset, length, everywhere)) return true;', replace: '' }],
-    caughtBy: { weights: { wear: 4, 'add-mirror': 2, flip: 2 } },
+    caughtBy: { weights: { wear: 6, 'add-mirror': 2, flip: 3 }, faults: 12 },
   },
   {
     name: '16-lost-ranges-not-stored',
