@@ -27,10 +27,10 @@ export class Outstanding {
     yield* this.#keeper.delayed();
   }
 
-  /** When the oldest was given; Infinity when there is none. */
+  /** When the oldest was given; Infinity when there is none. What a target that comes back is asked and gets again was given by nobody, and has deadlines of its own. */
   oldestMs(): number {
     let oldestMs = Number.POSITIVE_INFINITY;
-    for (const job of this.jobs()) oldestMs = Math.min(oldestMs, job.submittedMs);
+    for (const job of this.jobs()) if (!job.replay) oldestMs = Math.min(oldestMs, job.submittedMs);
     return oldestMs;
   }
 

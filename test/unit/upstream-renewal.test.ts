@@ -48,6 +48,22 @@ test('what was not flushed is sent again, as to any new incarnation', async () =
   assert.deepEqual(writes(rig), ['write 0+512', 'write 0+512']);
 });
 
+test('what the node gets again is no request that hangs', async () => {
+  const rig = await UpstreamRig.ready();
+  rig.clock.advance(60_000);
+  assert.equal(await rig.write(0, filled(1)).done, 0);
+  rig.upstream.renew('test');
+  rig.node.hold = ({ command }) => command === WRITE;
+  await turns();
+  rig.clock.advance(20);
+  await turns();
+  assert.deepEqual(writes(rig), ['write 0+512', 'write 0+512'], 'it is under way');
+  assert.deepEqual([rig.upstream.ready, rig.upstream.oldestMs()], [true, 0]);
+  rig.node.answerAll();
+  await turns();
+  assert.equal(rig.upstream.renewing, false);
+});
+
 test('a request that stays unanswered, or a node that does not come back, is a loss after two seconds', async () => {
   const hung = await UpstreamRig.ready();
   hung.node.hold = ({ command }) => command === WRITE;
