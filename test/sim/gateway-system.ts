@@ -151,7 +151,11 @@ class GatewayIncarnation implements Incarnation {
       if (mirror.dirtyBytes > 0 || mirror.lagBytes > 0)
         return `the mirror on ${mirror.node} lacks ${mirror.dirtyBytes + mirror.lagBytes} bytes`;
     }
-    for (const { target, upstream } of volume.copies) if (upstream.guardedRanges > 0) return `ranges on ${target.node} are in doubt`;
+    for (const { target, upstream, mirror } of volume.copies) {
+      // One that was given up and has become too small since, or holds something else, is not written to any more.
+      const isOut = mirror?.condition === 'failed' && upstream.state === 'blocked';
+      if (!isOut && upstream.guardedRanges > 0) return `ranges on ${target.node} are in doubt`;
+    }
     if (volume.mayStillCopyAgain) return 'what earlier requests may have hit is not copied again yet';
     return null;
   }
