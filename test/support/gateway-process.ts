@@ -44,6 +44,11 @@ export class GatewayProcess {
     [this.nbdPort, this.apiPort] = ports;
   }
 
+  /** Of the process that runs; null: none does. */
+  get pid(): number | null {
+    return this.#program?.pid ?? null;
+  }
+
   /** Resolves when every volume that can be is served. */
   static async start(site: Site, config: GatewayConfig): Promise<GatewayProcess> {
     const gateway = new GatewayProcess(site, [await freePort(), await freePort()]);
