@@ -86,9 +86,10 @@ export class ReaderModel {
 
   #simple(cookie: bigint, job: Waiting | undefined): number {
     if (job === undefined || job.errors > 0 || job.pieces.length > 0 || job.extents !== null) return this.#fail();
+    if (job.op === OP.READ && this.#rules.style !== 'simple') return this.#fail();
     const error = this.#bytes.readUInt32BE(4);
     if (error !== 0) job.errno = this.#errno(job, error);
-    else if (job.op === OP.STATUS || (job.op === OP.READ && this.#rules.style !== 'simple')) return this.#fail();
+    else if (job.op === OP.STATUS) return this.#fail();
     const length = 16 + (job.errno === 0 && job.op === OP.READ ? job.length : 0);
     if (this.#bytes.length < length) return 0;
     this.#bytes.copy(job.data, 0, 16, length);
