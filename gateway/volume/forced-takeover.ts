@@ -95,11 +95,15 @@ export class ForcedTakeover {
     );
   }
 
+  /** All at once, so that they share transactions. A region lies within one extent. */
   async #mark(ranges: readonly Range[]): Promise<true> {
     const { intents } = this.#options;
-    for (const { offset, length } of ranges) {
-      await new Promise<void>((resolve) => intents.mark({ markOffset: offset, markLength: length, marked: resolve }));
-    }
+    const { extentBytes } = intents;
+    const extents = new Set(ranges.map(({ offset }) => Math.floor(offset / extentBytes)));
+    const marks = [...extents].map(
+      (extent) => new Promise<void>((resolve) => intents.mark({ markOffset: extent * extentBytes, markLength: 1, marked: resolve })),
+    );
+    await Promise.all(marks);
     return true;
   }
 }
